@@ -44,7 +44,8 @@ struct rig_doc_member {
 #define RIG_DOC_DEPTH_MAX 64
 
 /* Makers. All copy text into the arena. NULL when the arena's budget is used up; every function
- * below takes NULL for a document and does nothing, so a builder checks the arena once. */
+ * below takes NULL for a document and does nothing, so a builder checks the arena once. A text
+ * that is no JSON number (RFC 8259, 6) makes a string of rig_doc_number. */
 struct rig_doc *rig_doc_null(struct rig_arena *arena);
 struct rig_doc *rig_doc_bool(struct rig_arena *arena, bool value);
 struct rig_doc *rig_doc_int(struct rig_arena *arena, int64_t value);
@@ -63,15 +64,28 @@ void rig_doc_set_slice(struct rig_arena *arena, struct rig_doc *map, struct rig_
                        struct rig_doc *value);
 void rig_doc_remove(struct rig_doc *map, const char *key);
 
+/* For readers, whose maps are as long as a peer likes: room for `count` more, and a member added
+ * without a look at the keys that are there (keeps `key`; NULL when the budget is used up). Then,
+ * once for each map: the first member whose key stood before, or NULL; or every repeated key
+ * joined into its first place with its last value. */
+void rig_doc_reserve(struct rig_arena *arena, struct rig_doc *container, size_t count);
+struct rig_doc_member *rig_doc_append(struct rig_arena *arena, struct rig_doc *map,
+                                      struct rig_slice key, struct rig_doc *value);
+const struct rig_doc_member *rig_doc_repeated(struct rig_arena *arena, const struct rig_doc *map);
+void rig_doc_join_repeated(struct rig_arena *arena, struct rig_doc *map);
+
 /* Readers. NULL or the fallback when `doc` is NULL, of another kind, or lacks the key. */
 struct rig_doc *rig_doc_get(const struct rig_doc *map, const char *key);
 struct rig_doc *rig_doc_get_slice(const struct rig_doc *map, struct rig_slice key);
 const char *rig_doc_get_text(const struct rig_doc *map, const char *key, const char *fallback);
 bool rig_doc_get_bool(const struct rig_doc *map, const char *key, bool fallback);
-/* RIG_E_RANGE when the number has a fraction or does not fit. */
+/* RIG_E_RANGE when `number` is none, has a fraction or does not fit; 1.0 and 1e3 are integers. */
 int rig_doc_int64(const struct rig_doc *number, int64_t *value);
 
 /* A deep copy into `arena`. */
 struct rig_doc *rig_doc_copy(struct rig_arena *arena, const struct rig_doc *doc);
+
+/* Levels of containers: 0 for a scalar. */
+size_t rig_doc_depth(const struct rig_doc *doc);
 
 const char *rig_doc_kind_text(enum rig_doc_kind kind); /* "a map", "a string", ... */
