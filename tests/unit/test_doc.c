@@ -178,7 +178,7 @@ static void builder_survives_any_budget(void **state)
         rig_arena_init(&target, budget / 2);
         struct rig_doc *map = rig_doc_map(&arena);
         for (int i = 0; i < 6; i++) {
-            char key[8];
+            char key[16];
             snprintf(key, sizeof(key), "k%d", i);
             struct rig_doc *list = rig_doc_list(&arena);
             rig_doc_push(&arena, list, rig_doc_int(&arena, i));
