@@ -117,6 +117,22 @@ static int unix_bind(struct rig_listener *listener, const char *path, struct rig
     return 0;
 }
 
+bool rig_listener_is_served(const char *address)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (strncmp(address, "unix:", 5) != 0 || strlen(address + 5) >= sizeof(name.sun_path))
+        return false;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    strcpy(name.sun_path, address + 5);
+    /* EAGAIN: its backlog is full; EPROTOTYPE: it is of another type (unix(7)). */
+    bool is_served = connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0 || errno == EAGAIN ||
+                     errno == EPROTOTYPE;
+    close(fd);
+    return is_served;
+}
+
 static int numeric_address(const char *text, struct sockaddr_storage *name, struct rig_fault *why)
 {
     char host[64];

@@ -64,6 +64,10 @@ struct rig_listener_options {
 int rig_listener_open(uv_loop_t *loop, const struct rig_listener_options *options,
                       struct rig_listener **listener, struct rig_fault *why);
 
+/* True when somebody listens on this "unix:PATH" now; false for a leftover, and for TCP. For those
+ * who must not take a socket over from a living server. Does not wait. */
+bool rig_listener_is_served(const char *address);
+
 /* "127.0.0.1:34567" or "unix:PATH", as bound. Borrowed. */
 const char *rig_listener_address(const struct rig_listener *listener);
 

@@ -504,6 +504,45 @@ static void leftovers_are_removed(void **state)
     scene_deinit(&scene);
 }
 
+static void served_socket_is_told_from_a_leftover(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_init(&scene);
+    char path[100], address[110], long_address[300];
+    snprintf(path, sizeof(path), "%s/XDS", scene.dir);
+    snprintf(address, sizeof(address), "unix:%s", path);
+    assert_false(rig_listener_is_served(address)); /* nothing there */
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    assert_false(rig_listener_is_served(address)); /* a regular file */
+    unlink(path);
+
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    strcpy(name.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    assert_true(rig_listener_is_served(address)); /* nobody need accept */
+    assert_true(rig_listener_is_served(address));
+    assert_true(rig_listener_is_served(address)); /* nor is room in the backlog needed */
+    close(fd);
+    assert_false(rig_listener_is_served(address)); /* its process is gone */
+    unlink(path);
+
+    fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+    assert_true(rig_listener_is_served(address)); /* a server of another kind */
+    close(fd);
+    unlink(path);
+
+    memset(long_address, 'x', sizeof(long_address));
+    memcpy(long_address, "unix:", 5);
+    long_address[sizeof(long_address) - 1] = '\0';
+    assert_false(rig_listener_is_served(long_address));
+    assert_false(rig_listener_is_served("127.0.0.1:1"));
+    scene_deinit(&scene);
+}
+
 static void parents_are_made_and_the_mode_is_set(void **state)
 {
     (void)state;
@@ -692,7 +731,9 @@ RIG_TEST_MAIN(
     cmocka_unit_test(reset_is_an_error), cmocka_unit_test(end_without_close_notify_is_an_error),
     cmocka_unit_test(write_to_a_gone_peer_fails),
     cmocka_unit_test(unix_path_of_107_octets_fits_108_does_not),
-    cmocka_unit_test(leftovers_are_removed), cmocka_unit_test(parents_are_made_and_the_mode_is_set),
+    cmocka_unit_test(leftovers_are_removed),
+    cmocka_unit_test(served_socket_is_told_from_a_leftover),
+    cmocka_unit_test(parents_are_made_and_the_mode_is_set),
     cmocka_unit_test(successor_keeps_its_socket), cmocka_unit_test(bad_addresses_are_refused),
     cmocka_unit_test(silent_peer_is_dropped_at_the_deadline),
     cmocka_unit_test(peer_without_tls_is_dropped),
