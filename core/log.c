@@ -98,6 +98,11 @@ int rig_log_configure(const char *levels, bool as_json, const char *target, stru
     return 0;
 }
 
+bool rig_log_is_json(void)
+{
+    return settings.as_json;
+}
+
 bool rig_log_enabled(enum rig_log_level level, const char *scope)
 {
     for (size_t i = 0; i < settings.count; i++) {

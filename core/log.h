@@ -23,6 +23,9 @@ enum rig_log_level {
  * entry of its own. `target` is "stdout", "stderr" or a file path (appended to). */
 int rig_log_configure(const char *levels, bool as_json, const char *target, struct rig_fault *why);
 
+/* True when records are JSON: for those who pass the choice on to a child. */
+bool rig_log_is_json(void);
+
 bool rig_log_enabled(enum rig_log_level level, const char *scope);
 
 void rig_log(enum rig_log_level level, const char *scope, const char *format, ...)
