@@ -53,8 +53,8 @@ struct rig_h2_events {
     void (*on_ready)(void *ctx);
     /* Server: a new stream with its request headers. The callee binds it (rig_h2_stream_bind)
      * before it returns; an unbound stream is reset with REFUSED_STREAM. `is_end`: no body. */
-    void (*on_request)(void *ctx, struct rig_h2_stream *stream,
-                       const struct rig_h2_header *headers, size_t count, bool is_end);
+    void (*on_request)(void *ctx, struct rig_h2_stream *stream, const struct rig_h2_header *headers,
+                       size_t count, bool is_end);
     /* The peer will take no new stream. `code` and debug text as received. */
     void (*on_goaway)(void *ctx, uint32_t code, struct rig_slice debug);
     /* The connection is over; all its streams have had on_close. Exactly once, last, never
@@ -65,14 +65,18 @@ struct rig_h2_events {
 
 /* Takes `stream`. Keeps `events`. Any member of `events` may be NULL but on_closed. */
 struct rig_h2 *rig_h2_open(uv_loop_t *loop, struct rig_stream *stream,
-                           const struct rig_h2_options *options,
-                           const struct rig_h2_events *events, void *ctx);
+                           const struct rig_h2_options *options, const struct rig_h2_events *events,
+                           void *ctx);
 
 /* GOAWAY(NO_ERROR), what is queued is tried once, then the socket is closed. on_closed follows. */
 void rig_h2_close(struct rig_h2 *h2);
 
 /* GOAWAY(NO_ERROR) and goes on with the streams that are open; on_closed follows the last. */
 void rig_h2_drain(struct rig_h2 *h2);
+
+/* Why the connection has ended, or is about to, for those whose stream is lost before on_closed
+ * tells; empty text when nothing is known. Borrowed. */
+const struct rig_fault *rig_h2_fault(const struct rig_h2 *h2);
 
 /* Octets received and sent on this connection so far. */
 void rig_h2_count(const struct rig_h2 *h2, uint64_t *received_bytes, uint64_t *sent_bytes);
@@ -97,7 +101,8 @@ void rig_h2_stream_write(struct rig_h2_stream *stream, struct rig_slice data);
 /* Octets queued and not yet in the connection's output. */
 size_t rig_h2_stream_queued(const struct rig_h2_stream *stream);
 
-/* Ends our side after what is queued; server with trailers when `count` > 0 (copied). */
+/* Ends our side after what is queued; server with trailers when `count` > 0 (copied). A server
+ * whose client has not ended its side follows with RST_STREAM(NO_ERROR) (RFC 9113 8.1). */
 void rig_h2_stream_end(struct rig_h2_stream *stream, const struct rig_h2_header *trailers,
                        size_t count);
 
