@@ -7,6 +7,8 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -244,6 +246,32 @@ void stream_on_gone(struct rig_stream *stream, void (*on_gone)(void *ctx), void 
 }
 
 /* ---- the owner's side ---- */
+
+bool rig_stream_peer_is_loopback(const struct rig_stream *stream)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_storage room;
+    } peer = {0};
+    socklen_t len = sizeof(peer);
+    if (getpeername(stream->fd, &peer.any, &len) < 0)
+        return false;
+    const uint8_t *v6 = peer.v6.sin6_addr.s6_addr;
+    switch (peer.any.sa_family) {
+    case AF_UNIX:
+        return true;
+    case AF_INET:
+        return ntohl(peer.v4.sin_addr.s_addr) >> 24 == 127;
+    case AF_INET6:
+        return IN6_IS_ADDR_LOOPBACK(&peer.v6.sin6_addr) ||
+               (memcmp(v6, mapped, sizeof(mapped)) == 0 && v6[12] == 127);
+    default:
+        return false;
+    }
+}
 
 void rig_stream_bind(struct rig_stream *stream, const struct rig_stream_events *events, void *ctx)
 {

@@ -40,6 +40,9 @@ ssize_t rig_stream_write(struct rig_stream *stream, const uint8_t *at, size_t le
 /* Why a read or write failed; empty text when nothing is known. Borrowed. */
 const struct rig_fault *rig_stream_fault(const struct rig_stream *stream);
 
+/* The peer is 127.0.0.0/8, ::1 (also as ::ffff:127.x) or on a Unix socket. */
+bool rig_stream_peer_is_loopback(const struct rig_stream *stream);
+
 /* Closes at once (with TLS: a close_notify is tried). on_closed may be NULL; it is called from
  * the loop, after which the stream is gone. No other callback comes after this call. */
 void rig_stream_close(struct rig_stream *stream, void (*on_closed)(void *ctx), void *ctx);
