@@ -220,12 +220,16 @@ class Agent:
                 continue
         return found
 
+    def _envoy_exe(self):
+        return os.path.realpath(self.proxy_config["binaryPath"])
+
     def envoy_pid(self):
-        return next((pid for pid, exe in self.group().items() if exe == ENVOY), None)
+        return next((pid for pid, exe in self.group().items() if exe == self._envoy_exe()), None)
 
     def private_dirty_kb(self):
         """Of the whole process group without Envoy."""
-        return sum(memory_kb(pid) for pid, exe in self.group().items() if exe != ENVOY)
+        return sum(memory_kb(pid) for pid, exe in self.group().items()
+                   if exe != self._envoy_exe())
 
     def cpu_seconds(self):
         return cpu_seconds(self.pid)

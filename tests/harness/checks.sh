@@ -3,6 +3,9 @@
 # name, a log in $results, a time, and its verdict in a file that totals.py adds up.
 # Expects: working directory the root of the tree, $results a directory.
 
+# Copies of the tree (without a plugin, with a planted defect) share what they have in common.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 section() { printf '\n== %s\n' "$*"; }
 
 # result NAME pass|fail|skip [sentence]
@@ -79,7 +82,7 @@ fuzz_run() {
     local dir=$1 name=$2 seconds=$3 work=$1/fuzz-work/$2
     rm -rf "$work"
     mkdir -p "$work/new"
-    "$dir/tests/fuzz/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    "$dir/bin/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
         -print_final_stats=1 -artifact_prefix="$work/" "$work/new" "tests/fuzz/corpus/$name"
 }
 

@@ -93,6 +93,12 @@ class Mesh:
         self.server.kill()
 
 
+@pytest.fixture(scope="session")
+def other_authority():
+    """Whom nobody here has reason to trust."""
+    return Authority("somebody else's root")
+
+
 @pytest.fixture
 def mesh(authority, server_tls, closing):
     """A running Mesh without resources."""
@@ -100,6 +106,32 @@ def mesh(authority, server_tls, closing):
     it.server.start()
     closing.append(it)
     return it
+
+
+@pytest.fixture(scope="module")
+def new_mesh(authority, server_tls):
+    """As `mesh`, for fixtures that outlive one test."""
+    made = []
+
+    def make():
+        made.append(Mesh(authority, server_tls))
+        made[-1].server.start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def serving(closing):
+    """serving(service, ...): a started GrpcServer that is killed at the end."""
+    def start(*services, tls=None):
+        server = GrpcServer(services, tls=tls).start()
+        server.close = server.kill
+        closing.append(server)
+        return server
+    return start
 
 
 @pytest.fixture
