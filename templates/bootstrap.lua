@@ -20,10 +20,14 @@ local HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 -- ---- runtime ----
 
--- Guards that newer versions of Envoy have dropped, with a complaint at error level for the one
--- and a warning for the other.
+-- Istio 1.21 was made for Envoy 1.29. Some of what it writes has become the default since, and is
+-- complained about in the log.
+local function is_new(envoy)
+  return envoy.major > 1 or envoy.minor >= 32
+end
+
 local function add_old_flags(flags, envoy)
-  if envoy.major > 1 or envoy.minor >= 32 then return end
+  if is_new(envoy) then return end
   flags["envoy.restart_features.use_eds_cache_for_ads"] = true
   flags["overload.global_downstream_max_connections"] = "2147483647"
 end
@@ -121,7 +125,9 @@ local function chosen(ctx, name, member, required)
   local texts = list {}
   local matcher = ctx.node.metadata.PROXY_CONFIG.proxyStatsMatcher or {}
   local text = annotation(ctx, name)
-  for _, value in ipairs(text and split(text) or matcher[member] or {}) do
+  local given = matcher[member]
+  if given == nil or given == null then given = {} end
+  for _, value in ipairs(text and split(text) or given) do
     texts[#texts + 1] = value
   end
   for _, value in ipairs(required) do texts[#texts + 1] = value end
@@ -209,6 +215,15 @@ local function pipe_cluster(name, path)
   }
 end
 
+local function limit_to_one_request(cluster, envoy)
+  if is_new(envoy) then
+    local options = cluster.typed_extension_protocol_options[HTTP_OPTIONS]
+    options.common_http_protocol_options = { max_requests_per_connection = 1 }
+  else
+    cluster.max_requests_per_connection = 1
+  end
+end
+
 local function xds_cluster(ctx)
   local cluster = pipe_cluster("xds-grpc", ctx.xds_socket)
   local function threshold(priority)
@@ -221,7 +236,7 @@ local function xds_cluster(ctx)
   end
   cluster.circuit_breakers = { thresholds = list { threshold "DEFAULT", threshold "HIGH" } }
   cluster.upstream_connection_options = { tcp_keepalive = { keepalive_time = 300 } }
-  cluster.max_requests_per_connection = 1
+  limit_to_one_request(cluster, ctx.envoy)
   return cluster
 end
 

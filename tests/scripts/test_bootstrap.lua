@@ -5,6 +5,8 @@ local harness = dofile("tests/harness/script.lua")
 local bootstrap = harness.load("templates/bootstrap.lua")
 local list, equal = harness.list, harness.equal
 
+local HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
 local function ctx(changes)
   local out = {
     envoy = { major = 1, minor = 29 },
@@ -61,9 +63,15 @@ for _, version in ipairs { { major = 1, minor = 40 }, { major = 2, minor = 0 } }
   assert(new["envoy.restart_features.use_eds_cache_for_ads"] == nil)
   assert(new["overload.global_downstream_max_connections"] == nil)
   equal(new["re2.max_program_size.error_level"], "32768")
+  local xds = find(bootstrap.render(ctx { envoy = version }).static_resources.clusters, "xds-grpc")
+  assert(xds.max_requests_per_connection == nil)
+  equal(xds.typed_extension_protocol_options[HTTP_OPTIONS].common_http_protocol_options,
+    { max_requests_per_connection = 1 })
 end
 assert(flags(bootstrap.render(ctx { envoy = { major = 1, minor = 9 } }))
   ["envoy.restart_features.use_eds_cache_for_ads"])
+
+equal(find(plain.static_resources.clusters, "xds-grpc").max_requests_per_connection, 1)
 
 -- runtimeValues: empty deletes, true and false are booleans, the rest is text.
 local values = flags(with_config { runtimeValues = {
@@ -98,6 +106,8 @@ local annotated = with_config(config, {
 equal(patterns(annotated, "prefix"), list { "reporter=", "p2", "http.1.2.3.4_", "http.5.6.7.8_",
   "cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "component",
   "istio" })
+equal(#patterns(with_config { proxyStatsMatcher = { inclusionPrefixes = harness.null } },
+  "prefix"), 8)
 equal(patterns(annotated, "suffix"),
   list { "s1", "rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied" })
 equal(patterns(annotated, "regex"), list { "r2", [[vhost\.*\.route\.*]] })
