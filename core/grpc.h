@@ -34,10 +34,10 @@ enum rig_grpc_code {
 };
 
 struct rig_grpc_status {
-    int code;                 /* rig_grpc_code, or what the peer sent */
-    const char *message;      /* decoded, at most 4 KiB; borrowed; never NULL */
-    bool is_reset;            /* ended by RST_STREAM or with the connection, not by trailers */
-    bool is_mid_message;      /* a message was under way */
+    int code;                  /* rig_grpc_code, or what the peer sent */
+    const char *message;       /* decoded, at most 4 KiB; borrowed; never NULL */
+    bool is_reset;             /* ended by RST_STREAM or with the connection, not by trailers */
+    bool is_mid_message;       /* a message was under way */
     enum rig_dial_stage stage; /* of a channel that did not come up: where it failed */
 };
 
@@ -56,7 +56,8 @@ struct rig_grpc_handler {
     /* `len` payload octets (prefixes not counted) have gone to the connection's output; what
      * rig_grpc_call_queued counts has shrunk. Optional. */
     void (*on_sent)(void *ctx, size_t len);
-    /* The call is over and gone. Exactly once, last, never inside a call of ours (also after
+    /* The call is over and gone (a server's call: also after its client has reset it, or the
+     * connection is lost: UNAVAILABLE). Exactly once, last, never inside a call of ours (also after
      * rig_grpc_call_finish and _reset). */
     void (*on_close)(void *ctx, const struct rig_grpc_status *status);
 };
@@ -73,12 +74,12 @@ struct rig_grpc_method {
 };
 
 struct rig_grpc_server_options {
-    const char *address;      /* as rig_listener_options.address */
+    const char *address; /* as rig_listener_options.address */
     unsigned socket_mode;
-    struct rig_tls *tls;      /* NULL: plain (h2c with prior knowledge) */
+    struct rig_tls *tls;                   /* NULL: plain (h2c with prior knowledge) */
     const struct rig_grpc_method *methods; /* ends with { 0 }; keeps */
-    void *ctx;                /* of on_call */
-    struct rig_h2_options h2; /* is_server is set by the server */
+    void *ctx;                             /* of on_call */
+    struct rig_h2_options h2;              /* is_server is set by the server */
 };
 
 /* Binds, listens and serves. Unknown paths get UNIMPLEMENTED, a content-type that is not gRPC
@@ -92,8 +93,7 @@ const char *rig_grpc_server_address(const struct rig_grpc_server *server);
 void rig_grpc_server_drain(struct rig_grpc_server *server);
 
 /* Ends everything; open calls get on_close before on_closed. */
-void rig_grpc_server_close(struct rig_grpc_server *server, void (*on_closed)(void *ctx),
-                           void *ctx);
+void rig_grpc_server_close(struct rig_grpc_server *server, void (*on_closed)(void *ctx), void *ctx);
 
 /* Takes up a call: keeps `handler`. Response headers go out with the first message. */
 void rig_grpc_call_accept(struct rig_grpc_call *call, const struct rig_grpc_handler *handler,
@@ -103,7 +103,8 @@ void rig_grpc_call_accept(struct rig_grpc_call *call, const struct rig_grpc_hand
 struct rig_slice rig_grpc_call_metadata(const struct rig_grpc_call *call, const char *name);
 
 /* Server: trailers with this status after what is queued (trailers-only when nothing was sent).
- * `message` is percent-encoded and cut at 4 KiB; NULL: none. */
+ * `message` is percent-encoded and cut at 4 KiB; NULL: none. In the middle of a message of ours
+ * it is a reset (INTERNAL_ERROR) instead: trailers would make the half look like a whole. */
 void rig_grpc_call_finish(struct rig_grpc_call *call, int code, const char *message);
 
 /* ---- channel (client) ---- */
@@ -111,7 +112,7 @@ void rig_grpc_call_finish(struct rig_grpc_call *call, int code, const char *mess
 struct rig_grpc_channel; /* one connection; no reconnect of its own */
 
 struct rig_grpc_channel_options {
-    struct rig_dial_options dial;  /* timeout_ms covers the peer's SETTINGS too */
+    struct rig_dial_options dial; /* timeout_ms covers the peer's SETTINGS too */
     struct rig_h2_options h2;
 };
 
@@ -134,14 +135,15 @@ void rig_grpc_channel_close(struct rig_grpc_channel *channel);
 
 struct rig_grpc_request {
     const char *path;
-    const char *authority;                 /* ":authority" */
-    bool is_tls;                           /* ":scheme" https */
-    const struct rig_h2_header *metadata;  /* copied */
+    const char *authority;                /* ":authority" */
+    bool is_tls;                          /* ":scheme" https */
+    const struct rig_h2_header *metadata; /* copied */
     size_t metadata_count;
     uint32_t timeout_ms; /* grpc-timeout, enforced here too; 0: none */
 };
 
-/* Starts a call on a ready channel; NULL when it takes no more. Keeps `handler`. */
+/* Starts a call on a ready channel; NULL when it takes no more. Keeps `handler`. Metadata that
+ * HTTP does not allow (a line end in a token) ends the call INTERNAL before anything is sent. */
 struct rig_grpc_call *rig_grpc_call_start(struct rig_grpc_channel *channel,
                                           const struct rig_grpc_request *request,
                                           const struct rig_grpc_handler *handler, void *ctx);
