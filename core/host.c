@@ -277,10 +277,10 @@ void host_failure_status(struct rig_host *host, int status)
     host->failure_status = status;
 }
 
-void host_scripts(struct rig_host *host, const char *const *dirs)
+void host_scripts(struct rig_host *host, const char *const *dirs, size_t site_count)
 {
     host->script_dirs = dirs;
-    host->scripts.dirs = dirs;
+    host->scripts = (struct rig_script_dirs){.dirs = dirs, .site_count = site_count};
 }
 
 void host_add(struct rig_host *host, struct loaded *loaded)

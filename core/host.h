@@ -49,8 +49,8 @@ struct options *host_options_at(struct rig_host *host, size_t index);
 int host_set(struct rig_host *host, const char *plugin, const char *key, const char *text,
              struct rig_fault *why);
 
-/* Keeps; where scripts are looked up. NULL-terminated. */
-void host_scripts(struct rig_host *host, const char *const *dirs);
+/* Keeps; where scripts are looked up, NULL-terminated; the first `site_count` are the site's. */
+void host_scripts(struct rig_host *host, const char *const *dirs, size_t site_count);
 
 /* What host_run returns when init or start failed; 1 unless said. */
 void host_failure_status(struct rig_host *host, int status);

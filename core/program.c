@@ -301,7 +301,7 @@ int program_run_role(struct program *program, const struct role *role, int argc,
     bool wants_help = false;
     int status = role->failure_status;
     host_name(run.host, role->name);
-    host_scripts(run.host, program->script_dirs);
+    host_scripts(run.host, program->script_dirs, 1);
     int err = logging_apply(program, &why);
     if (err == 0)
         err = document_read(program, &run.document, &why);
