@@ -25,6 +25,7 @@ struct rig_http1_call {
     struct rig_buf body;
     size_t max_body_bytes;
     size_t seen_bytes;
+    bool is_head;
     bool is_complete;
     bool is_too_large;
     bool is_over;
@@ -88,9 +89,17 @@ static int on_body(llhttp_t *parser, const char *at, size_t len)
     return 0;
 }
 
+/* The answer to HEAD has the length of a body that does not come. */
+static int on_headers(llhttp_t *parser)
+{
+    return ((struct rig_http1_call *)parser->data)->is_head ? 1 : 0;
+}
+
 static int on_complete(llhttp_t *parser)
 {
     struct rig_http1_call *call = parser->data;
+    if (parser->status_code < 200 && parser->status_code != 101)
+        return 0; /* interim (RFC 9110, 15.2): the answer is still to come */
     call->status = parser->status_code;
     call->is_complete = true;
     return HPE_PAUSED;
@@ -101,6 +110,7 @@ static const llhttp_settings_t *parser_settings(void)
     static llhttp_settings_t settings;
     if (settings.on_body == NULL) {
         llhttp_settings_init(&settings);
+        settings.on_headers_complete = on_headers;
         settings.on_body = on_body;
         settings.on_message_complete = on_complete;
     }
@@ -206,6 +216,7 @@ int rig_http1_call_start(uv_loop_t *loop, const struct rig_http1_call_options *o
         options->method, options->target, is_unix ? "localhost" : options->address,
         strcmp(options->method, "GET") == 0 ? "" : "Content-Length: 0\r\n");
     call->max_body_bytes = options->max_body_bytes > 0 ? options->max_body_bytes : BODY_BYTES_MAX;
+    call->is_head = strcmp(options->method, "HEAD") == 0;
     call->on_done = on_done;
     call->ctx = ctx;
     call->open_handles = 1;

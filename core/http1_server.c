@@ -9,10 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <llhttp.h>
 
 #include "alloc.h"
+#include "clock.h"
+#include "http1_head.h"
 #include "stream.h"
 
 #define CONNECTIONS_MAX  64
@@ -21,6 +24,11 @@
 #define BODY_BYTES_MAX   (64u << 10)
 #define TARGET_BYTES_MAX (8u << 10)
 #define READ_BYTES       4096
+
+/* What a refused client may still send: closing on unread octets would reset the connection, and
+ * with it the answer (RFC 9112, 9.6). */
+#define LINGER_MS        500
+#define LINGER_BYTES_MAX (1u << 20)
 
 struct connection {
     struct rig_http1_server *server;
@@ -33,12 +41,15 @@ struct connection {
     struct rig_buf body;
     struct rig_buf pending; /* read, not parsed: behind a request that is being answered */
     struct rig_buf out;
+    struct http1_head head;
     size_t head_bytes;
+    size_t linger_bytes;
     int refusal;                         /* status to answer once parsing has stopped */
     struct rig_http1_exchange *exchange; /* the answer that is due */
     bool keeps_alive;
     bool is_loopback;
     bool is_delivering; /* inside on_request */
+    bool is_lingering;  /* answered for the last time; what comes is thrown away */
     bool is_closing;
 };
 
@@ -141,21 +152,48 @@ static int on_body(llhttp_t *parser, const char *at, size_t len)
     return 0;
 }
 
+static int on_field(llhttp_t *parser, const char *at, size_t len)
+{
+    http1_head_name(&((struct connection *)parser->data)->head, at, len);
+    return 0;
+}
+
+static int on_value(llhttp_t *parser, const char *at, size_t len)
+{
+    http1_head_value(&((struct connection *)parser->data)->head, at, len);
+    return 0;
+}
+
+static int on_field_end(llhttp_t *parser)
+{
+    http1_head_field_end(&((struct connection *)parser->data)->head);
+    return 0;
+}
+
 static int on_headers(llhttp_t *parser)
 {
     struct connection *c = parser->data;
     size_t max = c->server->options.max_body_bytes;
+    int status = http1_head_verdict(&c->head, parser);
     c->head_bytes = 0;
+    if (status > 0)
+        return refuse(parser, status);
     if (parser->content_length > (max > 0 ? max : BODY_BYTES_MAX) &&
         (parser->flags & F_CHUNKED) == 0)
         return refuse(parser, 413);
+    if (c->head.wants_continue && (parser->content_length > 0 || (parser->flags & F_CHUNKED) != 0))
+        rig_buf_append_text(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
+    c->head.wants_continue = false;
     return 0;
 }
 
 static int on_complete(llhttp_t *parser)
 {
     struct connection *c = parser->data;
-    c->keeps_alive = llhttp_should_keep_alive(parser) && !parser->upgrade;
+    http1_head_reset(&c->head); /* of trailers */
+    /* HTTP/1.0 would have to be told that the connection stays; it is not worth it. */
+    c->keeps_alive =
+        llhttp_should_keep_alive(parser) && !parser->upgrade && parser->http_minor == 1;
     return HPE_PAUSED; /* what follows in the buffer is the next request */
 }
 
@@ -165,6 +203,9 @@ static const llhttp_settings_t *parser_settings(void)
     if (settings.on_url == NULL) {
         llhttp_settings_init(&settings);
         settings.on_url = on_url;
+        settings.on_header_field = on_field;
+        settings.on_header_value = on_value;
+        settings.on_header_value_complete = on_field_end;
         settings.on_body = on_body;
         settings.on_headers_complete = on_headers;
         settings.on_message_complete = on_complete;
@@ -183,15 +224,21 @@ static const char *reason_text(int status)
         int status;
         const char *text;
     } reasons[] = {{200, "OK"},
+                   {204, "No Content"},
                    {400, "Bad Request"},
                    {403, "Forbidden"},
                    {404, "Not Found"},
                    {405, "Method Not Allowed"},
                    {413, "Content Too Large"},
                    {414, "URI Too Long"},
+                   {417, "Expectation Failed"},
                    {431, "Request Header Fields Too Large"},
                    {500, "Internal Server Error"},
-                   {503, "Service Unavailable"}};
+                   {501, "Not Implemented"},
+                   {502, "Bad Gateway"},
+                   {503, "Service Unavailable"},
+                   {504, "Gateway Timeout"},
+                   {505, "HTTP Version Not Supported"}};
     for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
         if (reasons[i].status == status)
             return reasons[i].text;
@@ -199,18 +246,58 @@ static const char *reason_text(int status)
     return "Status";
 }
 
+/* RFC 9110, 6.6.1 */
+static void date_append(struct rig_buf *out)
+{
+    char text[48];
+    struct tm tm;
+    time_t now = (time_t)rig_clock_wall_s();
+    if (gmtime_r(&now, &tm) != NULL &&
+        strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm) > 0)
+        rig_buf_printf(out, "Date: %s\r\n", text);
+}
+
 static void answer_queue(struct connection *c, int status, const char *content_type,
                          struct rig_slice body, bool is_head)
 {
-    rig_buf_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\n", status,
-                   reason_text(status), body.len);
-    if (content_type != NULL)
+    bool has_body = status != 204 && status != 304; /* RFC 9110, 8.6: nor has it a length */
+    rig_buf_printf(&c->out, "HTTP/1.1 %d %s\r\n", status, reason_text(status));
+    if (has_body)
+        rig_buf_printf(&c->out, "Content-Length: %zu\r\n", body.len);
+    if (has_body && content_type != NULL)
         rig_buf_printf(&c->out, "Content-Type: %s\r\n", content_type);
+    date_append(&c->out);
     if (!c->keeps_alive)
         rig_buf_append_text(&c->out, "Connection: close\r\n");
     rig_buf_append_text(&c->out, "\r\n");
-    if (!is_head)
+    if (has_body && !is_head)
         rig_buf_append_slice(&c->out, body);
+}
+
+/* Throws away what has come; false when the connection has ended or sent too much. */
+static bool drain(struct connection *c)
+{
+    uint8_t at[READ_BYTES];
+    ssize_t got;
+    while ((got = rig_stream_read(c->stream, at, sizeof(at))) > 0) {
+        c->linger_bytes += (size_t)got;
+        if (c->linger_bytes > LINGER_BYTES_MAX)
+            return false;
+    }
+    return got == UV_EAGAIN;
+}
+
+/* All is written, and nothing more will be. */
+static void connection_finish(struct connection *c)
+{
+    if (c->refusal == 0 || !drain(c) || c->refusal == 400) {
+        connection_close(c);
+        return;
+    }
+    /* Refused for its size or its kind, not for nonsense: the rest of it is on its way. */
+    c->is_lingering = true;
+    uv_timer_start(&c->timer, on_timeout, LINGER_MS, 0);
+    rig_stream_want_read(c->stream, true);
 }
 
 static void out_flush(struct connection *c)
@@ -225,8 +312,8 @@ static void out_flush(struct connection *c)
         }
         rig_buf_consume(&c->out, (size_t)put);
     }
-    if (c->exchange == NULL && !c->keeps_alive)
-        connection_close(c);
+    if (c->exchange == NULL && !c->keeps_alive && !c->is_lingering)
+        connection_finish(c);
 }
 
 static void on_writable(void *ctx)
@@ -256,6 +343,7 @@ void rig_http1_respond(struct rig_http1_exchange *exchange, int status, const ch
 static void answer_refusal(struct connection *c, int status)
 {
     c->keeps_alive = false;
+    c->refusal = status;
     rig_stream_want_read(c->stream, false);
     answer_queue(c, status, NULL, RIG_SLICE(""), false);
     out_flush(c);
@@ -265,17 +353,17 @@ static void answer_refusal(struct connection *c, int status)
 
 static void request_deliver(struct connection *c)
 {
-    struct rig_slice target = rig_buf_slice(&c->target);
-    const uint8_t *mark = target.len > 0 ? memchr(target.at, '?', target.len) : NULL;
-    size_t path_len = mark != NULL ? (size_t)(mark - target.at) : target.len;
     const char *method = llhttp_method_name((llhttp_method_t)c->parser.method);
     struct rig_http1_request request = {
         .method = rig_slice_text(method),
-        .path = rig_slice(target.at, path_len),
-        .query = mark != NULL ? rig_slice(mark + 1, target.len - path_len - 1) : rig_slice("", 0),
         .body = rig_buf_slice(&c->body),
         .is_loopback = c->is_loopback,
     };
+    if (!http1_target_split(rig_buf_slice(&c->target), c->parser.method == HTTP_OPTIONS,
+                            &request.path, &request.query)) {
+        answer_refusal(c, 400);
+        return;
+    }
     struct rig_http1_exchange *exchange = rig_new(struct rig_http1_exchange);
     exchange->connection = c;
     exchange->is_head = c->parser.method == HTTP_HEAD;
@@ -292,7 +380,9 @@ static void request_deliver(struct connection *c)
 /* Parses; false when the connection takes no more now. */
 static bool parse(struct connection *c, const uint8_t *at, size_t len)
 {
+    http1_head_feed(&c->head, (const char *)at, len);
     llhttp_errno_t err = llhttp_execute(&c->parser, (const char *)at, len);
+    http1_head_fed(&c->head);
     if (err == HPE_PAUSED) {
         const char *stop = llhttp_get_error_pos(&c->parser);
         size_t used = (size_t)(stop - (const char *)at);
@@ -305,7 +395,9 @@ static bool parse(struct connection *c, const uint8_t *at, size_t len)
         answer_refusal(c, c->refusal > 0 ? c->refusal : 400);
         return false;
     }
-    return true;
+    if (c->out.len > 0)
+        out_flush(c); /* 100 Continue */
+    return !c->is_closing;
 }
 
 /* `head_bytes` counts what came since the last whole head: a bound, not an exact length. */
@@ -317,7 +409,8 @@ static bool head_is_too_long(struct connection *c, size_t len)
 
 static void requests_go_on(struct connection *c)
 {
-    while (c->pending.len > 0 && c->exchange == NULL && c->out.len == 0 && !c->is_closing) {
+    while (c->pending.len > 0 && c->exchange == NULL && c->out.len == 0 && c->keeps_alive &&
+           !c->is_closing) {
         struct rig_buf pending = c->pending;
         c->pending = (struct rig_buf){0};
         parse(c, pending.at, pending.len);
@@ -331,6 +424,11 @@ static void on_readable(void *ctx)
 {
     struct connection *c = ctx;
     uint8_t at[READ_BYTES];
+    if (c->is_lingering) {
+        if (!drain(c))
+            connection_close(c);
+        return;
+    }
     for (;;) {
         ssize_t got = rig_stream_read(c->stream, at, sizeof(at));
         if (got == UV_EAGAIN)

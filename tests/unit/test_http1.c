@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
@@ -33,6 +34,8 @@ static void on_request(void *ctx, struct rig_http1_exchange *exchange,
                    RIG_SLICE_ARG(request->body), request->is_loopback ? "" : " remote");
     if (rig_slice_is(request->path, "/hold"))
         f->held = exchange;
+    else if (rig_slice_is(request->path, "/none"))
+        rig_http1_respond(exchange, 204, NULL, RIG_SLICE(""));
     else if (rig_slice_is(request->path, "/big")) {
         struct rig_buf big = {0};
         memset(rig_buf_reserve(&big, 4 << 20), 'x', 4 << 20);
@@ -190,15 +193,172 @@ static void bad_requests_are_refused_and_closed(void **state)
     strcpy(long_url + sizeof(long_url) - 12, " HTTP/1.1\r\n");
     refused("nonsense\r\n\r\n", "HTTP/1.1 400 ");
     refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 400 ");
-    /* RFC 9112 6.1: both lengths is how requests are smuggled. */
-    refused("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "HTTP/1.1 400 ");
-    refused("POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", "HTTP/1.1 400 ");
-    refused("POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\n", "HTTP/1.1 400 ");
-    refused("POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n", "HTTP/1.1 413 ");
-    refused("GET / HTTP/1.1\r\nX: a\x01\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET / HTTP/1.1\r\nHost: x\r\nX: a\x01\r\n\r\n", "HTTP/1.1 400 ");
+    /* RFC 9112, 3.2: one Host, no more and no less. */
+    refused("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET / HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", "HTTP/1.1 400 ");
+    /* 5: no space before the colon, no name of nothing, no folded line, no bare CR or LF */
+    refused("GET / HTTP/1.1\r\nHost: x\r\nX : y\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET / HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET / HTTP/1.1\r\nHost: x\r\nX: y\r\n z\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET / HTTP/1.1\r\nHost: x\r\nX: y\rZ: z\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET / HTTP/1.1\r\n Host: x\r\n\r\n", "HTTP/1.1 400 ");
+    /* 2.3 and 3: what is no HTTP/1 */
+    refused("GET / HTTP/2.0\r\nHost: x\r\n\r\n", "HTTP/1.1 505 ");
+    refused("GET / HTTP/0.9\r\n\r\n", "HTTP/1.1 505 ");
+    refused("GET /\r\n\r\n", "HTTP/1.1 505 ");
+    refused("GET / HTTP/1.2\r\nHost: x\r\n\r\n", "HTTP/1.1 400 ");
+    refused("DESCRIBE / RTSP/1.0\r\n\r\n", "HTTP/1.1 400 ");
+    refused("SOURCE / ICE/1.0\r\n\r\n", "HTTP/1.1 400 ");
+    refused("get / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET x HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET * HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET /#a HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 ");
+    refused("GET /\x80 HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 ");
+    refused("CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", "HTTP/1.1 501 ");
+    refused("GET / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n\r\n", "HTTP/1.1 417 ");
     refused(long_head, "HTTP/1.1 431 ");
     refused(long_url, "HTTP/1.1 414 ");
+}
+
+static void lengths_in_doubt_are_refused(void **state)
+{
+    (void)state;
+#define POST "POST / HTTP/1.1\r\nHost: x\r\n"
+    /* RFC 9112 6.1: both lengths is how requests are smuggled. */
+    refused(POST "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 400 ");
+    refused(POST "Content-Length: 3\r\nContent-Length: 4\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 400 ");
+    refused(POST "Content-Length: 3,3\r\n\r\nabc", "HTTP/1.1 400 ");
+    refused(POST "Content-Length: -3\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Content-Length: +3\r\n\r\nabc", "HTTP/1.1 400 ");
+    refused(POST "Content-Length: 0x3\r\n\r\nabc", "HTTP/1.1 400 ");
+    refused(POST "Content-Length: \r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Content-Length : 3\r\n\r\nabc", "HTTP/1.1 400 ");
+    refused(POST "Content-Length: 18446744073709551616\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Content-Length: 18446744073709551615\r\n\r\n", "HTTP/1.1 413 ");
+    refused(POST "Content-Length: 101\r\n\r\n", "HTTP/1.1 413 ");
+    refused(POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 400 ");
+    refused(POST "Transfer-Encoding: chunked, identity\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Transfer-Encoding: xchunked\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 501 ");
+    refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Transfer-Encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Transfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n0\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\nx\r\n0\r\n\r\n", "HTTP/1.1 400 ");
+    refused(POST "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", "HTTP/1.1 400 ");
+#undef POST
+}
+
+/* Octet by octet, so that every token is cut everywhere. */
+static void requests_come_in_any_pieces(void **state)
+{
+    (void)state;
+    static const char request[] = "POST /p?q HTTP/1.1\r\nHost: x\r\nX-Long-Name-Of-A-Field: \t a b "
+                                  "\r\nX-E: \r\nTransfer-Encoding: chunked\r\n\r\n"
+                                  "3;x=y\r\nabc\r\n0\r\nHost: t\r\nHost: u\r\n\r\n"
+                                  "GET /last HTTP/1.1\r\nhOST:\r\nConnection: close\r\n\r\n";
+    static const char folded[] = "GET / HTTP/1.1\r\nHost: x\r\nX: y\r\n z\r\n\r\n";
+    struct fixture *f = fixture_new(0);
+    struct rig_buf got = {0};
+    for (size_t i = 0; i < sizeof(request) - 1; i++) {
+        assert_int_equal(send(f->fd, request + i, 1, MSG_NOSIGNAL), 1);
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    }
+    expect(f, &got, "");
+    assert_string_equal(rig_buf_text(&f->seen), "POST /p q abc|GET /last  |");
+    fixture_free(f);
+    f = fixture_new(0);
+    for (size_t i = 0; i < sizeof(folded) - 1; i++) {
+        send(f->fd, folded + i, 1, MSG_NOSIGNAL);
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    }
+    rig_buf_clear(&got);
+    expect(f, &got, "HTTP/1.1 400 ");
+    assert_int_equal(f->seen.len, 0);
+    rig_buf_deinit(&got);
+    fixture_free(f);
+}
+
+static void every_form_of_target_is_a_path(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(0);
+    struct rig_buf got = {0};
+    put(f, "\r\nGET http://x:1/a?b HTTP/1.1\r\nHost: x\r\n\r\n"
+           "GET http://x HTTP/1.1\r\nHost: x\r\n\r\n"
+           "GET http://x?q HTTP/1.1\r\nHost: x\r\n\r\n"
+           "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"
+           "GET //a?b?c HTTP/1.1\r\nHost: x\r\n\r\n"
+           "GET /1.0 HTTP/1.0\r\n\r\n");
+    expect(f, &got, "");
+    assert_string_equal(rig_buf_text(&f->seen),
+                        "GET /a b |GET /  |GET / q |OPTIONS *  |GET //a b?c |GET /1.0  |");
+    rig_buf_deinit(&got);
+    fixture_free(f);
+}
+
+static void client_that_waits_is_told_to_continue(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(0);
+    struct rig_buf got = {0};
+    put(f, "POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n");
+    expect(f, &got, "HTTP/1.1 100 Continue\r\n\r\n");
+    put(f, "ok");
+    expect(f, &got, "hello");
+    assert_string_equal(rig_buf_text(&f->seen), "POST /e  ok|");
+    /* Not when it will be refused. */
+    rig_buf_clear(&got);
+    put(f, "POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\nExpect: 100-continue\r\n\r\n");
+    expect(f, &got, "");
+    assert_memory_equal(got.at, "HTTP/1.1 413 ", 13);
+    rig_buf_deinit(&got);
+    fixture_free(f);
+}
+
+/* The refusal comes before the body has been sent, and arrives although it is sent. */
+static void refusal_survives_a_client_that_goes_on(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(0);
+    struct rig_buf got = {0};
+    char block[1000];
+    memset(block, 'x', sizeof(block));
+    put(f, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(send(f->fd, block, sizeof(block), MSG_NOSIGNAL), sizeof(block));
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    }
+    expect(f, &got, "");
+    assert_memory_equal(got.at, "HTTP/1.1 413 ", 13);
+    assert_non_null(strstr(rig_buf_text(&got), "\r\n\r\n"));
+    assert_int_equal(f->seen.len, 0);
+    rig_buf_deinit(&got);
+    fixture_free(f);
+}
+
+static void answer_has_date_and_no_needless_length(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(0);
+    struct rig_buf got = {0};
+    put(f, "GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    expect(f, &got, "");
+    const char *text = rig_buf_text(&got);
+    assert_memory_equal(text, "HTTP/1.1 204 No Content\r\n", 25);
+    assert_null(strstr(text, "Content-"));
+    struct tm tm = {0};
+    assert_non_null(strptime(strstr(text, "Date: "), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm));
+    assert_true(llabs((long long)timegm(&tm) - (long long)time(NULL)) < 60);
+    assert_string_equal(text + got.len - 4, "\r\n\r\n");
+    rig_buf_deinit(&got);
+    fixture_free(f);
 }
 
 static void chunked_body_is_counted_as_it_comes(void **state)
@@ -342,6 +502,30 @@ static void client_takes_every_kind_of_end(void **state)
     answered("HTTP/1.0 200 OK\r\n\r\nuntil the end", false, &a);
     assert_int_equal(a.err, 0);
     assert_string_equal(a.body, "until the end");
+    answered("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+             false, &a);
+    assert_int_equal(a.status, 200);
+    assert_string_equal(a.body, "ok");
+}
+
+static void client_expects_no_body_of_head(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(0);
+    struct answer a = {0};
+    struct rig_http1_call *call;
+    struct rig_http1_call_options options = {.address = rig_http1_server_address(f->server),
+                                             .method = "HEAD",
+                                             .target = "/",
+                                             .timeout_ms = 20000};
+    assert_int_equal(rig_http1_call_start(&f->loop, &options, on_answer, &a, &call, NULL), 0);
+    while (a.count == 0)
+        uv_run(&f->loop, UV_RUN_ONCE);
+    assert_int_equal(a.err, 0);
+    assert_int_equal(a.status, 200);
+    assert_string_equal(a.body, "");
+    fixture_free(f);
 }
 
 static void client_names_what_went_wrong(void **state)
@@ -379,6 +563,13 @@ RIG_TEST_MAIN(cmocka_unit_test(requests_are_answered_on_one_connection),
               cmocka_unit_test(pipelined_requests_wait_their_turn),
               cmocka_unit_test(answer_larger_than_the_socket_arrives_whole),
               cmocka_unit_test(bad_requests_are_refused_and_closed),
+              cmocka_unit_test(lengths_in_doubt_are_refused),
+              cmocka_unit_test(requests_come_in_any_pieces),
+              cmocka_unit_test(every_form_of_target_is_a_path),
+              cmocka_unit_test(client_that_waits_is_told_to_continue),
+              cmocka_unit_test(refusal_survives_a_client_that_goes_on),
+              cmocka_unit_test(answer_has_date_and_no_needless_length),
+              cmocka_unit_test(client_expects_no_body_of_head),
               cmocka_unit_test(chunked_body_is_counted_as_it_comes),
               cmocka_unit_test(silent_and_slow_clients_are_closed),
               cmocka_unit_test(answer_after_the_peer_left_is_harmless),
