@@ -170,7 +170,6 @@ static int workload_fill(struct pod *pod, struct rig_arena *scratch, struct rig_
     out->service_account = config->service_account;
     out->trust_domain = config->trust_domain;
     out->cluster_id = config->cluster_id;
-    out->secret_ttl_s = config->secret_ttl_ms / 1000;
     out->spiffe_id = rig_arena_printf(&pod->arena, "spiffe://%s/ns/%s/sa/%s", config->trust_domain,
                                       config->pod_namespace, config->service_account);
     return rig_arena_is_spent(&pod->arena)
@@ -293,8 +292,6 @@ static const struct rig_option options[] = {
         "Which token is sent: third-party-jwt or first-party-jwt"),
     ROW(STRING, trust_domain, "trustDomain", "cluster.local", "TRUST_DOMAIN", NULL,
         "Trust domain of the SPIFFE id"),
-    ROW_IN(DURATION_MS, secret_ttl_ms, "secretTtl", "24h", 60e3, 315576e6, "SECRET_TTL", NULL,
-           "Lifetime that is asked of the CA"),
     ROW_IN(UINT, envoy_status_port, "envoyStatusPort", "15021", 1, 65535, "ENVOY_STATUS_PORT", NULL,
            "Port of Envoy's health listener"),
     ROW_IN(UINT, envoy_prometheus_port, "envoyPrometheusPort", "15090", 1, 65535,

@@ -33,7 +33,6 @@ struct pod_config {
     uint64_t concurrency;
     uint64_t cpu_limit;
     uint64_t sts_port;
-    uint64_t secret_ttl_ms;
     uint64_t envoy_status_port;
     uint64_t envoy_prometheus_port;
 };

@@ -37,7 +37,6 @@ struct workload {
     const struct rig_doc *proxy_config; /* effective ProxyConfig, proto-JSON camelCase, whole */
     const struct rig_doc *metadata;     /* node.metadata, as Envoy gets it */
     const struct rig_doc *locality;     /* region, zone, sub_zone; absent keys omitted */
-    uint64_t secret_ttl_s;              /* SECRET_TTL */
     const struct rig_doc *xds_headers;  /* map: lower-case name -> value, from XDS_HEADER_* */
 };
 

@@ -40,7 +40,6 @@ static const struct pod_config injected = {
     .istiod_san = "",
     .jwt_policy = "third-party-jwt",
     .trust_domain = "prod.example",
-    .secret_ttl_ms = 86400000,
     .envoy_status_port = 15021,
     .envoy_prometheus_port = 15090,
 };
@@ -107,7 +106,6 @@ static void workload_is_complete(void **state)
     assert_string_equal(w->ip_addresses[0], "192.0.2.7");
     assert_string_equal(w->discovery.address, "istiod.istio-system.svc:15012");
     assert_string_equal(w->ca.server_name, "istiod.istio-system.svc");
-    assert_int_equal(w->secret_ttl_s, 86400);
     assert_string_equal(rig_doc_get_text(w->xds_headers, "x-tenant", ""), "blue");
     const struct rig_doc *list = rig_doc_get(w->proxy_config, "newField");
     assert_string_equal((const char *)list->items[0]->text.at, "1.50");
