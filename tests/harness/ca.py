@@ -5,6 +5,7 @@ xds-protos does not carry its messages; they are described here, with the field 
 istio/api security/v1alpha1/ca.proto."""
 import datetime
 import threading
+import time
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
@@ -41,9 +42,11 @@ CertificateRequest, CertificateResponse = _messages()
 class Signed:
     """One request as it came, and what became of it."""
 
-    def __init__(self, request, metadata):
+    def __init__(self, request, context):
         self.request = request
-        self.metadata = metadata  # header name -> value
+        self.metadata = dict(context.invocation_metadata())  # header name -> value
+        self.time_remaining_s = context.time_remaining()     # until the caller's deadline
+        self.at = time.monotonic()
         self.code = None
         self.cert = None
 
@@ -52,10 +55,11 @@ class CertificateService:
     """Signs what it is asked, with the URI name of the CSR, unless told otherwise.
 
     token: what `authorization` must be ("Bearer <token>"), None accepts all.
-    ttl: a timedelta that overrides the validity asked for."""
+    ttl: a timedelta that overrides the validity asked for.
+    change: a function from the answer (a list of PEM texts) and the CSR to what is sent instead."""
 
-    def __init__(self, authority, token=None, ttl=None):
-        self.authority, self.token, self.ttl = authority, token, ttl
+    def __init__(self, authority, token=None, ttl=None, change=None):
+        self.authority, self.token, self.ttl, self.change = authority, token, ttl, change
         self.signed = []
         self._failures = []
         self._lock = threading.Lock()
@@ -81,7 +85,7 @@ class CertificateService:
             "istio.v1.auth.IstioCertificateService", {"CreateCertificate": handler}),))
 
     def _create(self, request, context):
-        entry = Signed(request, dict(context.invocation_metadata()))
+        entry = Signed(request, context)
         with self._lock:
             self.signed.append(entry)
             failure = self._failures.pop(0) if self._failures else None
@@ -99,4 +103,5 @@ class CertificateService:
         ttl = self.ttl or datetime.timedelta(seconds=request.validity_duration)
         entry.cert = self.authority.sign(csr.public_key(), uris, not_after=pki.now() + ttl)
         entry.code = grpc.StatusCode.OK
-        return CertificateResponse(cert_chain=self.authority.chain_list(entry.cert))
+        chain = self.authority.chain_list(entry.cert)
+        return CertificateResponse(cert_chain=self.change(chain, csr) if self.change else chain)
