@@ -67,7 +67,7 @@ class XdsLoad:
 
     def disconnect(self):
         self.say("disconnect")
-        self.expect("disconnected")
+        self.expect_closed()
 
     def push(self, octets, deadline_s=120):
         """(octets that were sent, seconds)"""
@@ -78,6 +78,20 @@ class XdsLoad:
     def start(self, octets):
         self.say("start", octets)
         return int(self.expect("started")[0])
+
+    def half(self, octets, sent):
+        """Announces a message and sends a part of it; how long it was said to be."""
+        self.say("half", octets, sent)
+        return int(self.expect("started")[0])
+
+    def reset(self):
+        """RST_STREAM upstream; (gRPC code, "reset" or "trailers", "open" or "whole") below."""
+        self.say("reset")
+        return self.expect_closed()
+
+    def expect_closed(self, deadline_s=60):
+        code, how, where = self.expect("closed", deadline_s)[:3]
+        return int(code), how, where
 
     def wait(self, deadline_s=120):
         self.say("wait")

@@ -6,14 +6,18 @@
  *
  * Obeys lines of standard input, answers each with one line, ends with the input:
  *   connect PATH       opens the downstream stream; "connected" once it has reached upstream
- *   disconnect         resets the downstream stream; "disconnected" once upstream has seen it
+ *   disconnect         resets the downstream stream
  *   push BYTES         one message; "pushed BYTES MICROSECONDS" once downstream has all of it
  *   start BYTES        as push, answered at once with "started BYTES"; `wait` gives the rest
  *   wait               "pushed BYTES MICROSECONDS"
+ *   half BYTES SENT    announces a message of BYTES, sends SENT of it and stops; "started BYTES"
+ *   reset              resets the stream upstream
  *   rate BYTES         downstream takes so many octets a second from now on; 0: all it can get
  *   exchange N BYTES   N times: a message down, its ACK up; "exchanged N MICROSECONDS"
  *   request BYTES      a request of this size up; "requested BYTES" once upstream has it
- *   taken              "taken BYTES": what downstream has received of the present message */
+ *   taken              "taken BYTES": what downstream has received of the present message
+ * A downstream stream that ends, for whatever reason, says "closed CODE reset|trailers open|whole
+ * MESSAGE" once it is gone on both sides: how, and whether a message was under way. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -41,10 +45,12 @@ struct load {
     struct rig_grpc_call *up; /* the agent's stream, as the control plane sees it */
     struct rig_grpc_channel *channel;
     struct rig_grpc_call *down; /* our stream to the agent, as Envoy has it */
-    bool is_connecting, is_disconnecting;
+    bool is_connecting;
+    char how[256]; /* the downstream stream ended, not yet reported */
 
     struct rig_buf resource, head, tail;
     uint64_t left;                 /* resources of the message under way not yet queued */
+    uint64_t kept;                 /* of these, so many are never sent */
     bool is_pushing, wants_answer; /* answer when it has arrived */
     uint64_t began_ns, took_us, message_bytes, taken;
     uint64_t nonce;
@@ -124,11 +130,20 @@ static void frame_make(struct load *load)
     put_text(&load->tail, 5, nonce);
 }
 
+/* Once a stream that was there is gone on both sides, so that the next one finds nobody. */
+static void closed_report(struct load *load)
+{
+    if (load->how[0] == '\0' || load->channel != NULL || load->up != NULL)
+        return;
+    answer("closed %s", load->how);
+    load->how[0] = '\0';
+}
+
 /* ---- upstream: the control plane ---- */
 
 static void push_more(struct load *load)
 {
-    while (load->up != NULL && load->is_pushing && load->left > 0 &&
+    while (load->up != NULL && load->is_pushing && load->left > load->kept &&
            rig_grpc_call_queued(load->up) < QUEUE_BYTES) {
         rig_grpc_call_send_bytes(load->up, rig_buf_slice(&load->resource));
         if (--load->left == 0)
@@ -136,13 +151,15 @@ static void push_more(struct load *load)
     }
 }
 
-static void push_begin(struct load *load, uint64_t bytes)
+/* Begins a message of `bytes`, of which about `sent` are sent. */
+static void push_begin(struct load *load, uint64_t bytes, uint64_t sent)
 {
     frame_make(load);
     uint64_t frame = load->head.len + load->tail.len;
     uint64_t count = bytes > frame ? (bytes - frame) / load->resource.len : 0;
     load->left = count > 0 ? count : 1;
     load->message_bytes = frame + load->left * load->resource.len;
+    load->kept = sent < bytes ? load->left - sent / load->resource.len : 0;
     load->taken = 0;
     load->took_us = 0;
     load->is_pushing = true;
@@ -203,10 +220,7 @@ static void on_up_close(void *ctx, const struct rig_grpc_status *status)
     (void)status;
     load->up = NULL;
     load->is_pushing = false;
-    if (load->is_disconnecting) {
-        load->is_disconnecting = false;
-        answer("disconnected");
-    }
+    closed_report(load);
 }
 
 static const struct rig_grpc_handler up_handler = {.on_message = on_request,
@@ -287,10 +301,11 @@ static void on_down_close(void *ctx, const struct rig_grpc_status *status)
     struct load *load = ctx;
     load->down = NULL;
     load->held = 0;
-    if (load->is_disconnecting)
-        rig_grpc_channel_close(load->channel);
-    else
-        answer("closed %d %s", status->code, status->message);
+    load->exchanges = 0;
+    snprintf(load->how, sizeof(load->how), "%d %s %s %s", status->code,
+             status->is_reset ? "reset" : "trailers", status->is_mid_message ? "open" : "whole",
+             status->message);
+    rig_grpc_channel_close(load->channel);
 }
 
 static const struct rig_grpc_handler down_handler = {.on_begin = on_down_begin,
@@ -315,6 +330,7 @@ static void on_channel_closed(void *ctx, const struct rig_grpc_status *status)
     load->channel = NULL;
     if (load->is_connecting)
         give_up("downstream", status->message);
+    closed_report(load);
 }
 
 static const struct rig_grpc_channel_events channel_events = {.on_ready = on_channel_ready,
@@ -356,7 +372,6 @@ static void obey(struct load *load, const char *line)
     if (sscanf(line, "connect %239s", path) == 1) {
         connect_down(load, path);
     } else if (strcmp(line, "disconnect") == 0 && load->down != NULL) {
-        load->is_disconnecting = true;
         rig_grpc_call_reset(load->down, 8 /* CANCEL */);
     } else if (sscanf(line, "rate %llu", &a) == 1) {
         load->rate = a;
@@ -372,10 +387,15 @@ static void obey(struct load *load, const char *line)
         answer("error not connected: %s", line);
     } else if (sscanf(line, "push %llu", &a) == 1) {
         load->wants_answer = true;
-        push_begin(load, a);
+        push_begin(load, a, a);
     } else if (sscanf(line, "start %llu", &a) == 1) {
-        push_begin(load, a);
+        push_begin(load, a, a);
         answer("started %" PRIu64, load->message_bytes);
+    } else if (sscanf(line, "half %llu %llu", &a, &b) == 2 && b < a) {
+        push_begin(load, a, b);
+        answer("started %" PRIu64, load->message_bytes);
+    } else if (strcmp(line, "reset") == 0) {
+        rig_grpc_call_reset(load->up, 2 /* INTERNAL_ERROR */);
     } else if (sscanf(line, "exchange %llu %llu", &a, &b) == 2) {
         load->exchanges = load->exchanges_left = a;
         load->exchange_bytes = b;
