@@ -12,8 +12,9 @@
 #include "core/doc.h"
 #include "core/yaml.h"
 
-/* Document and mesh together: some forty times the largest file. */
-#define ARENA_BYTES_MAX ((size_t)40 * MESH_FILE_BYTES_MAX)
+/* The document is some forty times as large as its text, what is kept of it much smaller. */
+#define SCRATCH_BYTES_MAX ((size_t)64 * MESH_FILE_BYTES_MAX)
+#define ARENA_BYTES_MAX   ((size_t)16 * MESH_FILE_BYTES_MAX)
 
 static const char *const mesh_keys[] = {"trustDomain", "services", NULL};
 static const char *const service_keys[] = {"name",    "namespace", "serviceAccount", "protocol",
@@ -25,6 +26,7 @@ static const char *const endpoint_keys[] = {"address", "port", NULL};
 struct reader {
     const char *name;
     struct mesh *mesh;
+    struct rig_arena *scratch; /* the document, and names of places */
     struct rig_fault *why;
 };
 
@@ -53,7 +55,7 @@ static const char *key_path(const struct reader *reader, const struct place *pla
 {
     if (place->name[0] == '\0')
         return key;
-    const char *path = rig_arena_printf(&reader->mesh->arena, "%s.%s", place->name, key);
+    const char *path = rig_arena_printf(reader->scratch, "%s.%s", place->name, key);
     return path != NULL ? path : key;
 }
 
@@ -156,7 +158,7 @@ static struct place item_place(const struct reader *reader, const struct place *
 {
     const struct rig_doc *list = rig_doc_get(place->map, key);
     const char *name =
-        rig_arena_printf(&reader->mesh->arena, "%s[%zu]", key_path(reader, place, key), index);
+        rig_arena_printf(reader->scratch, "%s[%zu]", key_path(reader, place, key), index);
     return (struct place){list->items[index], name != NULL ? name : key};
 }
 
@@ -384,14 +386,17 @@ static int read_document(const struct reader *reader, const struct rig_doc *doc)
 int mesh_read(struct rig_slice text, const char *name, struct mesh **mesh, struct rig_fault *why)
 {
     struct mesh *made = rig_new(struct mesh);
+    struct rig_arena scratch;
     rig_arena_init(&made->arena, ARENA_BYTES_MAX);
-    struct reader reader = {name, made, why};
+    rig_arena_init(&scratch, SCRATCH_BYTES_MAX);
+    struct reader reader = {name, made, &scratch, why};
     struct rig_doc *doc = NULL;
-    int err = rig_yaml_read(text, name, &made->arena, &doc, why);
+    int err = rig_yaml_read(text, name, &scratch, &doc, why);
     if (err == 0)
         err = read_document(&reader, doc);
-    if (rig_arena_is_spent(&made->arena))
+    if (rig_arena_is_spent(&made->arena) || rig_arena_is_spent(&scratch))
         err = rig_fault_set(why, RIG_E_TOO_LARGE, "%s: too large for a mesh file", name);
+    rig_arena_deinit(&scratch);
     if (err < 0)
         mesh_free(made);
     else
