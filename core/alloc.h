@@ -8,10 +8,10 @@
 #include <stddef.h>
 
 /* `size` zeroed octets, returned owned (rig_free); never NULL. */
-void *rig_alloc(size_t size);
+void *rig_alloc(size_t size) __attribute__((returns_nonnull));
 
 /* Resizes an owned block; never NULL. New octets are not zeroed. */
-void *rig_realloc(void *block, size_t size);
+void *rig_realloc(void *block, size_t size) __attribute__((returns_nonnull));
 
 /* A copy of `text`, returned owned; never NULL. NULL is copied as NULL. */
 char *rig_strdup(const char *text);

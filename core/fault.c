@@ -37,7 +37,7 @@ static void one_line(char *text)
     }
 }
 
-int rig_fault_set(struct rig_fault *why, int code, const char *format, ...)
+int(rig_fault_set)(struct rig_fault *why, int code, const char *format, ...)
 {
     if (why == NULL)
         return code;
@@ -52,7 +52,7 @@ int rig_fault_set(struct rig_fault *why, int code, const char *format, ...)
     return code;
 }
 
-int rig_fault_prefix(struct rig_fault *why, int code, const char *format, ...)
+int(rig_fault_prefix)(struct rig_fault *why, int code, const char *format, ...)
 {
     if (why == NULL)
         return code;
@@ -75,7 +75,7 @@ int rig_fault_prefix(struct rig_fault *why, int code, const char *format, ...)
     return code;
 }
 
-int rig_fault_openssl(struct rig_fault *why, int code, const char *format, ...)
+int(rig_fault_openssl)(struct rig_fault *why, int code, const char *format, ...)
 {
     unsigned long first = ERR_get_error();
     ERR_clear_error();

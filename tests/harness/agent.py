@@ -39,8 +39,7 @@ def is_sanitized():
 
 def sanitizer_env():
     """A leak or an undefined operation ends the program with SANITIZER_EXIT_STATUS."""
-    return {"ASAN_OPTIONS": f"detect_leaks=1:exitcode={SANITIZER_EXIT_STATUS}:"
-                            "detect_stack_use_after_return=1:strict_string_checks=1",
+    return {"ASAN_OPTIONS": f"detect_leaks=1:exitcode={SANITIZER_EXIT_STATUS}",
             "LSAN_OPTIONS": f"exitcode={SANITIZER_EXIT_STATUS}",
             "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:"
                              f"exitcode={SANITIZER_EXIT_STATUS}"}

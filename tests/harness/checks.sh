@@ -56,7 +56,7 @@ rig_release() {
 
 # A leak, an overflow, an undefined operation ends a test with a failure.
 sanitizer_options() {
-    export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
+    export ASAN_OPTIONS=detect_leaks=1
     export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 }
 

@@ -9,6 +9,17 @@ import sys
 import xml.etree.ElementTree as xml
 
 
+def first_line(text):
+    return (text.strip().splitlines() or ["failed"])[0][:200]
+
+
+def said_wrong(case):
+    """ctest gives the output alone: the line in it that complains."""
+    output = (case.findtext("system-out") or "").splitlines()
+    return next((line for line in output
+                 if any(word in line for word in ("ERROR", "error:", "rror at", "claim"))), "")
+
+
 def read_junit(path):
     """(name, verdict, sentence) of each test"""
     for case in xml.parse(path).iter("testcase"):
@@ -19,8 +30,7 @@ def read_junit(path):
         bad = next((e for e in case if e.tag in ("failure", "error")), None)
         skip = case.find("skipped")
         if bad is not None:
-            text = (bad.get("message") or bad.text or "failed").strip() or "failed"
-            yield name, "fail", text.splitlines()[0][:200]
+            yield name, "fail", first_line(bad.get("message") or bad.text or said_wrong(case))
         elif skip is not None or case.get("status") in ("notrun", "disabled"):
             reason = skip.get("message") if skip is not None else None
             # What ctest could not start is no skip: its executable is missing.

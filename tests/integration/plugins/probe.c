@@ -46,8 +46,7 @@ struct probe {
     uv_timer_t timer;
 };
 
-static int probe_init(struct rig_host *host, const void *config, void **self,
-                      struct rig_fault *why)
+static int probe_init(struct rig_host *host, const void *config, void **self, struct rig_fault *why)
 {
     const struct config *own = config;
     rig_log_info("probe", "%s init word=%s count=%d", TEXT(PROBE), own->word, (int)own->count);
