@@ -59,7 +59,7 @@ static struct rig_slice split(struct rig_slice *rest, const char *separator)
             return head;
         }
     }
-    return rig_slice(NULL, 0);
+    return rig_slice(rest->at, 0);
 }
 
 static struct rig_slice skip(struct rig_slice text, const char *prefix)

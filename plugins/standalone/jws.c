@@ -143,7 +143,7 @@ static int check_header(struct rig_slice encoded, struct rig_fault *why)
     int err = jws_base64url_decode(encoded, &text);
     if (err == 0)
         err = rig_json_read(rig_buf_slice(&text), "header", &arena, &header, NULL);
-    if (err < 0 || header->kind != RIG_DOC_MAP)
+    if (err < 0 || header == NULL || header->kind != RIG_DOC_MAP)
         err = rig_fault_set(why, RIG_E_SYNTAX, "the token's header is not JSON in base64url");
     else if (strcmp(rig_doc_get_text(header, "alg", ""), "ES256") != 0)
         err = rig_fault_set(why, RIG_E_AUTH, "the token is not signed by ES256");

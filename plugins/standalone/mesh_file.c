@@ -94,32 +94,33 @@ static int missing(const struct reader *reader, const struct place *place, const
                   key_path(reader, place, key));
 }
 
-/* A string of this key. `fallback` NULL: the key must be there. */
+/* A string of this key and where it stands. `fallback` NULL: the key must be there. */
 static int read_text(const struct reader *reader, const struct place *place, const char *key,
-                     const char *fallback, const struct rig_doc **node, struct rig_slice *text)
+                     const char *fallback, uint32_t *line, struct rig_slice *text)
 {
-    *node = rig_doc_get(place->map, key);
-    if (*node == NULL) {
+    const struct rig_doc *node = rig_doc_get(place->map, key);
+    *line = node != NULL ? node->line : place->map->line;
+    if (node == NULL) {
         *text = rig_slice_text(fallback);
         return fallback != NULL ? 0 : missing(reader, place, key);
     }
-    if ((*node)->kind != RIG_DOC_STRING)
-        return refuse(reader, RIG_E_SYNTAX, (*node)->line, "%s is %s, not a string",
-                      key_path(reader, place, key), rig_doc_kind_text((*node)->kind));
-    *text = (*node)->text;
+    if (node->kind != RIG_DOC_STRING)
+        return refuse(reader, RIG_E_SYNTAX, node->line, "%s is %s, not a string",
+                      key_path(reader, place, key), rig_doc_kind_text(node->kind));
+    *text = node->text;
     return 0;
 }
 
 static int read_name(const struct reader *reader, const struct place *place, const char *key,
                      const char *fallback, struct rig_slice *name)
 {
-    const struct rig_doc *node;
-    int err = read_text(reader, place, key, fallback, &node, name);
+    uint32_t line;
+    int err = read_text(reader, place, key, fallback, &line, name);
     if (err < 0)
         return err;
     if (!identity_is_name(*name))
         return refuse(
-            reader, RIG_E_RANGE, node != NULL ? node->line : place->map->line,
+            reader, RIG_E_RANGE, line,
             "%s: \"%.*s\" is not a name of lower-case letters, digits and '-', 63 at most",
             key_path(reader, place, key), RIG_SLICE_ARG(*name));
     return 0;
@@ -204,10 +205,10 @@ static int read_endpoint(const struct reader *reader, const struct place *place,
                          struct mesh_endpoint *endpoint)
 {
     int err = check_keys(reader, place, endpoint_keys);
-    const struct rig_doc *node = NULL;
-    struct rig_slice address;
+    uint32_t line = 0;
+    struct rig_slice address = {0};
     if (err == 0)
-        err = read_text(reader, place, "address", NULL, &node, &address);
+        err = read_text(reader, place, "address", NULL, &line, &address);
     if (err < 0)
         return err;
     /* Envoy takes endpoints by address only (EDS resolves no names). */
@@ -215,7 +216,7 @@ static int read_endpoint(const struct reader *reader, const struct place *place,
     if (endpoint->address == NULL)
         return RIG_E_BUDGET;
     if (!is_numeric_address(endpoint->address))
-        return refuse(reader, RIG_E_RANGE, node->line, "%s: \"%.*s\" is not an IP address",
+        return refuse(reader, RIG_E_RANGE, line, "%s: \"%.*s\" is not an IP address",
                       key_path(reader, place, "address"), RIG_SLICE_ARG(address));
     return read_port(reader, place, "port", &endpoint->port);
 }
@@ -251,14 +252,14 @@ static int read_endpoints(const struct reader *reader, const struct place *place
 static int read_protocol(const struct reader *reader, const struct place *place,
                          struct mesh_service *service)
 {
-    const struct rig_doc *node;
-    struct rig_slice protocol;
-    int err = read_text(reader, place, "protocol", "http", &node, &protocol);
+    uint32_t line;
+    struct rig_slice protocol = {0};
+    int err = read_text(reader, place, "protocol", "http", &line, &protocol);
     if (err < 0)
         return err;
     service->is_tcp = rig_slice_is(protocol, "tcp");
     if (!service->is_tcp && !rig_slice_is(protocol, "http"))
-        return refuse(reader, RIG_E_RANGE, node->line, "%s: \"%.*s\" is neither http nor tcp",
+        return refuse(reader, RIG_E_RANGE, line, "%s: \"%.*s\" is neither http nor tcp",
                       key_path(reader, place, "protocol"), RIG_SLICE_ARG(protocol));
     return 0;
 }
@@ -266,7 +267,7 @@ static int read_protocol(const struct reader *reader, const struct place *place,
 static int read_names(const struct reader *reader, const struct place *place,
                       struct mesh_service *service)
 {
-    struct rig_slice name, namespace, account;
+    struct rig_slice name = {0}, namespace = {0}, account = {0};
     int err = read_name(reader, place, "name", NULL, &name);
     if (err < 0)
         return err;
@@ -368,13 +369,13 @@ static int read_document(const struct reader *reader, const struct rig_doc *doc)
     int err = check_keys(reader, &top, mesh_keys);
     if (err < 0)
         return err;
-    const struct rig_doc *node;
-    struct rig_slice domain;
-    err = read_text(reader, &top, "trustDomain", "cluster.local", &node, &domain);
+    uint32_t line;
+    struct rig_slice domain = {0};
+    err = read_text(reader, &top, "trustDomain", "cluster.local", &line, &domain);
     if (err < 0)
         return err;
     if (!identity_is_trust_domain(domain))
-        return refuse(reader, RIG_E_RANGE, node->line,
+        return refuse(reader, RIG_E_RANGE, line,
                       "trustDomain: \"%.*s\" is not of lower-case letters, digits, '.', '-', '_'",
                       RIG_SLICE_ARG(domain));
     reader->mesh->trust_domain = rig_arena_copy(&reader->mesh->arena, domain.at, domain.len);

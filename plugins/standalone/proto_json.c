@@ -135,7 +135,7 @@ static int encode_value(const struct rig_doc *doc, const ProtobufCFieldDescripto
             wire_bytes(out, field->id, doc->text);
         return 0;
     }
-    int64_t value;
+    int64_t value = 0;
     int err = read_varint(doc, field, step, &value);
     if (err == 0 && (value != 0 || !is_plain)) {
         wire_tag(out, field->id, WIRE_VARINT);
@@ -159,8 +159,8 @@ static bool is_map_entry(const ProtobufCFieldDescriptor *field)
 
 static int compare_members(const void *a, const void *b)
 {
-    const struct rig_doc_member *const *left = a, *const *right = b;
-    return strcmp((const char *)(*left)->key.at, (const char *)(*right)->key.at);
+    const struct rig_doc_member *left = a, *right = b;
+    return strcmp((const char *)left->key.at, (const char *)right->key.at);
 }
 
 static int encode_entry(const struct rig_doc_member *member, const ProtobufCFieldDescriptor *field,
@@ -182,13 +182,13 @@ static int encode_map(const struct rig_doc *doc, const ProtobufCFieldDescriptor 
 {
     if (doc->kind != RIG_DOC_MAP)
         return refuse_kind(step, doc, "a map");
-    const struct rig_doc_member **sorted = rig_alloc(doc->count * sizeof(*sorted) + 1);
+    struct rig_doc_member *sorted = rig_alloc((doc->count + 1) * sizeof(*sorted));
     for (size_t i = 0; i < doc->count; i++)
-        sorted[i] = &doc->members[i];
+        sorted[i] = doc->members[i];
     qsort(sorted, doc->count, sizeof(*sorted), compare_members);
     int err = 0;
     for (size_t i = 0; err == 0 && i < doc->count; i++)
-        err = encode_entry(sorted[i], field, step, out);
+        err = encode_entry(&sorted[i], field, step, out);
     rig_free(sorted);
     return err;
 }

@@ -44,7 +44,7 @@ static struct subscription_entry *entry_take(struct subscription *subscription, 
 
 static void entry_remove(struct subscription *subscription, struct subscription_entry *entry)
 {
-    HASH_DEL(subscription->entries, entry);
+    HASH_DEL(subscription->entries, entry); /* NOLINT(clang-analyzer-core.NullDereference) */
     rig_free(entry);
 }
 
@@ -244,8 +244,8 @@ static int answer_init(const struct subscription *subscription, const struct sna
 {
     size_t names = HASH_COUNT(subscription->entries);
     *answer = (struct subscription_answer){
-        .items = rig_arena_alloc(arena, (set->count + 1) * sizeof(*answer->items)),
-        .removed = rig_arena_alloc(arena, (names + 1) * sizeof(*answer->removed)),
+        .items = rig_arena_alloc(arena, (set->count + 1) * sizeof(void *)),
+        .removed = rig_arena_alloc(arena, (names + 1) * sizeof(void *)),
     };
     return rig_arena_is_spent(arena) ? RIG_E_BUDGET : 0;
 }
