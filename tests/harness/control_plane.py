@@ -106,6 +106,11 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
             for stream in self.open_streams():
                 if type_url in stream.types:
                     self._answer(stream, type_url, is_push=True)
+                # A changed cluster warms anew and waits for its endpoints, without a request that
+                # could be told from an ACK. So istiod sends EDS behind CDS.
+                if type_url == CDS and EDS in stream.types:
+                    stream.types[EDS].known = {}
+                    self._answer(stream, EDS, is_push=True)
 
     def send(self, response):
         """Sends this very message on every open stream of its kind, whatever it says."""
