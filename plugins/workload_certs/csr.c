@@ -28,10 +28,35 @@ const struct csr_key_type *csr_key_type_find(struct rig_slice name)
     return NULL;
 }
 
-static EVP_PKEY *key_generate(const struct csr_key_type *type)
+/* Called at every candidate for a prime; 0 ends the search. */
+static int on_progress(EVP_PKEY_CTX *ctx)
 {
+    const atomic_bool *is_given_up = EVP_PKEY_CTX_get_app_data(ctx);
+    return is_given_up == NULL || !atomic_load(is_given_up);
+}
+
+/* Primes may take a second on a busy machine; the program's end must not wait for them. */
+static EVP_PKEY *rsa_generate(unsigned bits, const atomic_bool *is_given_up)
+{
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    if (ctx == NULL)
+        return NULL;
+    if (EVP_PKEY_keygen_init(ctx) > 0 && EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, (int)bits) > 0) {
+        EVP_PKEY_CTX_set_app_data(ctx, (void *)(uintptr_t)is_given_up);
+        EVP_PKEY_CTX_set_cb(ctx, on_progress);
+        if (EVP_PKEY_generate(ctx, &key) <= 0)
+            key = NULL;
+    }
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
+static EVP_PKEY *key_generate(const struct csr_request *request)
+{
+    const struct csr_key_type *type = request->key_type;
     if (type->rsa_bits != 0)
-        return EVP_RSA_gen(type->rsa_bits);
+        return rsa_generate(type->rsa_bits, request->is_given_up);
     return EVP_EC_gen(type->curve);
 }
 
@@ -167,7 +192,7 @@ int csr_make(const struct csr_request *request, struct csr *csr, struct rig_faul
         return rig_fault_set(why, RIG_E_RANGE,
                              "identity \"%s\" holds a character that no URI may hold",
                              request->spiffe_id);
-    EVP_PKEY *key = key_generate(request->key_type);
+    EVP_PKEY *key = key_generate(request);
     int err = RIG_E_CRYPTO;
     if (key != NULL && key_to_pem(key, request->is_pkcs8, &csr->key_pem) == 0)
         err = request_build(request, key, csr);

@@ -5,6 +5,7 @@
  * OpenSSL object only inside csr_make; what remains is its PEM text in a rig_secret. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "core/buf.h"
@@ -23,8 +24,9 @@ const struct csr_key_type *csr_key_type_find(struct rig_slice name);
 
 struct csr_request {
     const struct csr_key_type *key_type;
-    const char *spiffe_id; /* the only SAN */
-    bool is_pkcs8;         /* key as "PRIVATE KEY" instead of "RSA/EC PRIVATE KEY" */
+    const char *spiffe_id;          /* the only SAN */
+    bool is_pkcs8;                  /* key as "PRIVATE KEY" instead of "RSA/EC PRIVATE KEY" */
+    const atomic_bool *is_given_up; /* set by another thread: an RSA key is not finished; or NULL */
 };
 
 struct csr {

@@ -112,6 +112,8 @@ void issue_start(struct issue *issue, const struct csr_request *request, uint64_
 {
     rig_require(issue->state == ISSUE_IDLE && issue->ca_count > 0);
     issue->request = *request;
+    issue->request.is_given_up = &issue->is_given_up;
+    atomic_store(&issue->is_given_up, false);
     issue->ttl_s = ttl_s;
     issue->why.text[0] = '\0';
     issue->times = (struct issue_times){.started_ms = rig_clock_ms()};
@@ -124,7 +126,8 @@ void issue_stop(struct issue *issue, void (*on_idle)(void *ctx))
 {
     if (issue->state == ISSUE_KEY) {
         issue->on_idle = on_idle;
-        uv_cancel((uv_req_t *)&issue->work); /* a key that is being made is waited for */
+        atomic_store(&issue->is_given_up, true);
+        uv_cancel((uv_req_t *)&issue->work); /* or the thread lets go at its next step */
         return;
     }
     if (issue->call != NULL) {

@@ -52,7 +52,8 @@ struct issue {
     uv_work_t work;
     struct csr_request request;
     struct csr csr;
-    int key_err; /* written by the pool thread, as `csr` and `why` are */
+    atomic_bool is_given_up; /* read by the pool thread */
+    int key_err;             /* written by the pool thread, as `csr` and `why` are */
     struct rig_fault why;
     struct ca_call *call;
     size_t ca_index;

@@ -233,11 +233,34 @@ static void the_openssl_program_agrees(void **state)
     }
 }
 
+static void rsa_key_that_is_given_up_is_not_finished(void **state)
+{
+    (void)state;
+    atomic_bool is_given_up = true;
+    struct csr csr = {0};
+    struct rig_fault why = {0};
+    const struct csr_request request = {.key_type = csr_key_type_find(RIG_SLICE("rsa-4096")),
+                                        .spiffe_id = ID,
+                                        .is_given_up = &is_given_up};
+    /* A hundred keys of this size would take minutes. */
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(csr_make(&request, &csr, &why), RIG_E_CRYPTO);
+        assert_int_equal(csr.key_pem.len, 0);
+    }
+    is_given_up = false;
+    const struct csr_request wanted = {.key_type = csr_key_type_find(RIG_SLICE("rsa-2048")),
+                                       .spiffe_id = ID,
+                                       .is_given_up = &is_given_up};
+    assert_int_equal(csr_make(&wanted, &csr, &why), 0);
+    csr_deinit(&csr);
+}
+
 RIG_TEST_MAIN(cmocka_unit_test(key_is_of_the_type_asked_for),
               cmocka_unit_test(request_is_signed_by_its_key),
               cmocka_unit_test(request_names_the_identity_and_nothing_else),
               cmocka_unit_test(key_text_is_traditional_or_pkcs8),
               cmocka_unit_test(each_request_has_a_key_of_its_own),
+              cmocka_unit_test(rsa_key_that_is_given_up_is_not_finished),
               cmocka_unit_test(identity_that_is_no_uri_is_refused),
               cmocka_unit_test(unknown_key_types_are_not_found),
               cmocka_unit_test(the_openssl_program_agrees))
