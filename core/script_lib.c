@@ -272,6 +272,7 @@ static void open_strings(lua_State *L)
     open_lib(L, luaopen_string, LUA_STRLIBNAME);
     drop(L, "dump");
     wrap(L, "rep", repeat);
+    script_open_match(L);
     lua_setfield(L, -2, LUA_STRLIBNAME);
     lua_pushliteral(L, "");
     lua_getmetatable(L, -1);

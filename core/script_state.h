@@ -76,3 +76,5 @@ int script_require(lua_State *L); /* name -> value */
 /* script_lib.c: the sandbox. */
 void script_open_libs(lua_State *L);
 
+/* script_match.c: find, match, gmatch, gsub into the table at the top. */
+void script_open_match(lua_State *L);

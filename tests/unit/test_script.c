@@ -8,6 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
 #include "core/json.h"
 #include "core/script.h"
 
@@ -573,6 +577,115 @@ static void require_stays_inside(void **state)
     fails(place, "require 'broken'", RIG_E_SCRIPT, "broken.lua:3: ");
 }
 
+/* Patterns and texts from few letters, so that they match often; what each function answers. */
+static const char pattern_cases[] =
+    "local M = {}\n"
+    "local seed = 1\n"
+    "local function pick(n) seed = (seed * 1103515245 + 12345) % 2147483648\n"
+    "  return (seed // 65536) % n + 1 end\n"
+    "local atoms = {'a','b','.','%a','%A','[ab]','[^a]','[%w_]','[a-c]','(',')','()','%1','%2',\n"
+    "  '%bab','%f[a]','%f[^%w]','^','$','%','[','[]','[]]','[^]]','[a-]','%.','%%','-','*','+',\n"
+    "  '?','(a','b)','%s','%u','%x','%p','[%','%b','%f','%9','\\0','[\\0a]','%g','\\xff'}\n"
+    "local suffixes = {'','','','*','+','-','?'}\n"
+    "local letters = {'a','b','c','A','1',' ','.','%','\\0','\\xff','ab','ba'}\n"
+    "local repls = {'<%0>','%1','%2','x','%%','%','%a',7,false,{ab='T',a=false,b=1},\n"
+    "  function(...) return select('#', ...) .. tostring((...)) end,\n"
+    "  function() return nil end, function() return {} end}\n"
+    "local function show(...)\n"
+    "  local out = {}\n"
+    "  for i = 1, select('#', ...) do local v = select(i, ...)\n"
+    "    out[i] = type(v) == 'string' and string.format('%q', v) or tostring(v) end\n"
+    "  if out[1] == 'false' then return 'error' end\n"
+    "  return table.concat(out, ' ')\n"
+    "end\n"
+    "local function all(s, p, init)\n"
+    "  local out = {}\n"
+    "  for a, b, c in string.gmatch(s, p, init) do out[#out + 1] = show(true, a, b, c) end\n"
+    "  return table.concat(out, ';')\n"
+    "end\n"
+    "function M.f(ctx)\n"
+    "  local out = {}\n"
+    "  for i = 1, ctx do\n"
+    "    local p, s = pick(4) == 1 and '^' or '', ''\n"
+    "    for _ = 1, pick(5) do p = p .. atoms[pick(#atoms)] .. suffixes[pick(#suffixes)] end\n"
+    "    if pick(5) == 1 then p = p .. '$' end\n"
+    "    for _ = 1, pick(9) - 1 do s = s .. letters[pick(#letters)] end\n"
+    "    local init, plain, n = pick(15) - 7, pick(8) == 1, pick(4) == 1 and pick(4) - 1 or nil\n"
+    "    local repl = repls[pick(#repls)]\n"
+    "    out[#out + 1] = table.concat({string.format('%q %q', s, p),\n"
+    "      show(pcall(string.find, s, p, init, plain)), show(pcall(string.find, s, p)),\n"
+    "      show(pcall(string.match, s, p, init)), show(pcall(all, s, p, init)),\n"
+    "      show(pcall(string.gsub, s, p, repl, n))}, '|')\n"
+    "  end\n"
+    "  return table.concat(out, '\\n')\n"
+    "end\n"
+    "return M\n";
+
+/* Lua's own matcher says what is right. */
+static void patterns_match_as_luas_own(void **state)
+{
+    struct place *place = *state;
+    const lua_Integer count = 20000;
+    lua_State *L = luaL_newstate();
+    luaL_openlibs(L);
+    assert_int_equal(luaL_dostring(L, pattern_cases), LUA_OK);
+    lua_getfield(L, -1, "f");
+    lua_pushinteger(L, count);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+        fail_msg("%s", lua_tostring(L, -1));
+    const char *expected = lua_tostring(L, -1);
+
+    put(place->shipped, "patterns.lua", pattern_cases);
+    struct rig_script_limits limits = {.max_instructions = 1u << 30, .max_ms = 60000};
+    struct rig_arena arena;
+    struct rig_doc *result;
+    struct rig_fault why = {""};
+    rig_arena_init(&arena, 32u << 20);
+    int err = rig_script_call(&place->dirs, "patterns", "f", rig_doc_int(&arena, count), &limits,
+                              &arena, &result, &why);
+    if (err != 0)
+        fail_msg("%d %s", err, why.text);
+    const char *got = (const char *)result->text.at;
+    assert_true(strlen(got) > 100000);
+    while (*got != '\0' || *expected != '\0') {
+        size_t len = strcspn(got, "\n");
+        if (len != strcspn(expected, "\n") || memcmp(got, expected, len) != 0)
+            fail_msg("ours\n%.*s\nLua's\n%.*s", (int)len, got, (int)strcspn(expected, "\n"),
+                     expected);
+        got += len + (got[len] != '\0');
+        expected += len + (expected[len] != '\0');
+    }
+    lua_close(L);
+    rig_arena_deinit(&arena);
+}
+
+static void patterns_are_budgeted(void **state)
+{
+    struct place *place = *state;
+    static const char *const bodies[] = {
+        "return ('a'):rep(40):find(('a*'):rep(30) .. 'b')",
+        "return ('a'):rep(100000):find('.-.-.-.-b')",
+        "return ('a'):rep(100000):match('(.-)(.-)(.-)%1%2%3b')",
+        "return (('a'):rep(10000):gsub('.-.-.-b', ''))",
+        "for x in ('a'):rep(10000):gmatch('.-.-.-b') do end",
+        "return ('('):rep(1000000):find('%b()%b()')",
+        "return (' '):rep(1000000):match('^%s*(.-)%s*$x')",
+        "return (' '):rep(200000):find(' *$x')",
+        "return ('x'):rep(100000):find('[' .. ('a'):rep(100000) .. ']')",
+        "while true do pcall(string.find, ('a'):rep(40), ('a*'):rep(30) .. 'b') end",
+    };
+    double start = processor_s();
+    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
+        fails(place, bodies[i], RIG_E_BUDGET, "the budget of 10000000 instructions");
+    /* Plain search is linear, however the text is made. */
+    gives(place, "return ('a'):rep(2000000):find(('a'):rep(1000000) .. 'b', 1, true)", NULL,
+          "null");
+    assert_true(processor_s() - start < 30);
+    fails(place, "return ('a'):rep(300):find(('a?'):rep(300))", RIG_E_SCRIPT, "too complex");
+    fails(place, "return ('a'):find(('('):rep(40))", RIG_E_SCRIPT, "too many captures");
+    gives(place, "return (('  x  '):match('^%s*(.-)%s*$'))", NULL, "\"x\"");
+}
+
 static void nothing_stays_between_calls(void **state)
 {
     struct place *place = *state;
@@ -611,4 +724,6 @@ RIG_TEST_MAIN(
     cmocka_unit_test_setup_teardown(absent_scripts_are_named, make_place, remove_place),
     cmocka_unit_test_setup_teardown(site_comes_first_and_may_leave_out, make_place, remove_place),
     cmocka_unit_test_setup_teardown(require_stays_inside, make_place, remove_place),
+    cmocka_unit_test_setup_teardown(patterns_match_as_luas_own, make_place, remove_place),
+    cmocka_unit_test_setup_teardown(patterns_are_budgeted, make_place, remove_place),
     cmocka_unit_test_setup_teardown(nothing_stays_between_calls, make_place, remove_place))
