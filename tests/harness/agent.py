@@ -104,6 +104,8 @@ class Agent:
             "ISTIO_META_OWNER":
                 f"kubernetes://apis/apps/v1/namespaces/{namespace}/deployments/{name}",
             "ISTIO_META_MESH_ID": "cluster.local",
+            # Of the Envoy that setup.sh installs: it is not told of flags it has dropped.
+            "OUTRIGGER_BOOTSTRAP_ENVOY_VERSION": "1.40",
             "ENVOY_STATUS_PORT": str(self.health_port),
             "ENVOY_PROMETHEUS_PORT": str(self.stats_port),
             **sanitizer_env(), **(env or {})}

@@ -7,6 +7,7 @@ import os
 from .wait import wait_for
 
 SCRIPT = """#!/bin/sh
+{first}
 cp "$2" {dir}/envoy-config.json
 printf '%s\\n' "$@" | sed 's/^/a:/' > {dir}/envoy-argv.new
 mv {dir}/envoy-argv.new {dir}/envoy-argv
@@ -15,13 +16,14 @@ mv {dir}/envoy-argv.new {dir}/envoy-argv
 
 
 class FakeEnvoy:
-    """Becomes the agent's binaryPath. `then` is shell: "exit 3", "exec sleep 60", ..."""
+    """Becomes the agent's binaryPath. `then` is shell: "exit 3", "exec sleep 60", ...; `first`
+    is done before the test can see that it runs."""
 
-    def __init__(self, agent, then="exit 0"):
+    def __init__(self, agent, then="exit 0", first=""):
         self.agent = agent
         self.path = agent.path("fake-envoy")
         with open(self.path, "w", encoding="utf-8") as script:
-            script.write(SCRIPT.format(dir=agent.dir, then=then))
+            script.write(SCRIPT.format(dir=agent.dir, first=first, then=then))
         os.chmod(self.path, 0o755)
         agent.proxy_config["binaryPath"] = self.path
 

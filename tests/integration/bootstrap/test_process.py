@@ -155,7 +155,8 @@ def test_sigterm_waits_for_the_drain_then_asks_envoy(small):
     agent = small()
     agent.proxy_config["terminationDrainDuration"] = "0.4s"
     # Nobody listens on the admin port: the drain that cannot be asked for gets its time anyway.
-    envoy = FakeEnvoy(agent, "trap 'date > asked; exit 0' TERM; while :; do sleep 0.01; done")
+    envoy = FakeEnvoy(agent, "while :; do sleep 0.01; done",
+                      first="trap 'date > asked; exit 0' TERM")
     agent.start()
     envoy.wait_run()
     began = time.monotonic()
@@ -168,7 +169,7 @@ def test_sigterm_waits_for_the_drain_then_asks_envoy(small):
 def test_envoy_that_does_not_listen_is_killed(small):
     agent = small()
     agent.proxy_config["terminationDrainDuration"] = "0s"
-    envoy = FakeEnvoy(agent, "trap '' TERM; while :; do sleep 0.01; done")
+    envoy = FakeEnvoy(agent, "while :; do sleep 0.01; done", first="trap '' TERM")
     agent.start()
     envoy.wait_run()
     began = time.monotonic()
