@@ -49,7 +49,8 @@ uint8_t *rig_buf_reserve(struct rig_buf *buf, size_t len)
         buf->at = buf->block;
         return buf->at + buf->len;
     }
-    size_t cap = buf->cap > 0 ? buf->cap : 64;
+    /* A first block is as large as asked: who knows his size does not pay for growing. */
+    size_t cap = buf->cap > 0 ? buf->cap : len < 64 ? 64 : len;
     while (cap < buf->len + len)
         cap += cap / 2 + 64;
     uint8_t *block;

@@ -116,4 +116,6 @@ bool h2_stream_is_deaf(const struct rig_h2_stream *stream);
 int h2_stream_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
                         size_t len, nghttp2_data_source *source, void *ctx);
 
-#define H2_OUT_BYTES (48u << 10) /* nghttp2 is not asked for more while so much is unsent */
+/* nghttp2 is not asked for more while so much is unsent. With one more frame it stays below the
+ * size from which malloc maps each block anew (main.c). */
+#define H2_OUT_BYTES (40u << 10)

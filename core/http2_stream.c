@@ -10,7 +10,7 @@
 #include "http2_session.h"
 
 #define FRAME_HEAD_BYTES 9
-#define EAGER_BYTES      65536 /* so much in a queue is worth a system call of its own */
+#define EAGER_BYTES      32768 /* so much in a queue is worth a system call of its own */
 
 /* ---- life ---- */
 
@@ -179,10 +179,11 @@ int h2_stream_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     (void)session, (void)frame;
     if (h2->out.len >= H2_OUT_BYTES)
         return NGHTTP2_ERR_WOULDBLOCK;
-    /* All at once: growing by steps would copy what is there already. */
-    uint8_t *to = rig_buf_reserve(&h2->out, h2->out.block == NULL && len > FRAME_HEAD_BYTES
-                                                ? H2_OUT_BYTES + FRAME_HEAD_BYTES + len
-                                                : FRAME_HEAD_BYTES + len);
+    /* All that will follow at once: growing by steps would copy what is there already. */
+    size_t room = FRAME_HEAD_BYTES + len;
+    if (h2->out.block == NULL && stream->queue.len > len)
+        room += stream->queue.len < H2_OUT_BYTES ? stream->queue.len : H2_OUT_BYTES;
+    uint8_t *to = rig_buf_reserve(&h2->out, room);
     memcpy(to, head, FRAME_HEAD_BYTES);
     memcpy(to + FRAME_HEAD_BYTES, stream->queue.at, len);
     rig_buf_commit(&h2->out, FRAME_HEAD_BYTES + len);

@@ -31,11 +31,13 @@ static void process_init(void)
     }
 
     /* Two threads: one for a resolver that may hang (libuv gives resolvers at most half), one
-     * for keys. One heap for all: an arena for each thread would cost memory for nothing. */
+     * for keys. One heap for all: an arena for each thread would cost memory for nothing.
+     * Blocks that grow are mapped and go back at once; those of 64 KiB and less, which a large
+     * push takes and frees thousands of times, stay in the heap. */
     setenv("UV_THREADPOOL_SIZE", "2", 0);
     mallopt(M_ARENA_MAX, 1);
     mallopt(M_MMAP_THRESHOLD, 64 << 10);
-    mallopt(M_TRIM_THRESHOLD, 64 << 10);
+    mallopt(M_TRIM_THRESHOLD, 256 << 10);
 }
 
 static const char *base_name(const char *path)

@@ -323,7 +323,9 @@ static ssize_t tls_read(struct rig_stream *stream, uint8_t *at, size_t len)
         int got = SSL_read(stream->ssl, at + total, (int)room);
         if (got > 0) {
             total += (size_t)got;
-            continue;
+            if (SSL_has_pending(stream->ssl))
+                continue;
+            break; /* whether the socket has more, poll tells for less than a failing read(2) */
         }
         int ssl_error = SSL_get_error(stream->ssl, got);
         if (ssl_error == SSL_ERROR_WANT_READ || ssl_error == SSL_ERROR_WANT_WRITE) {

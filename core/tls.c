@@ -20,7 +20,7 @@
 #include "tls_session.h"
 
 #define BUNDLE_MAX_BYTES  (4u << 20) /* a system's whole bundle is about 220 KiB */
-#define READ_BUFFER_BYTES 65536      /* four records for one read(2) */
+#define READ_BUFFER_BYTES 50000      /* three records for one read(2); below malloc's mmap size */
 #define NAMES_BYTES       256
 
 struct rig_tls {
