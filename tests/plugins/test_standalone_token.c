@@ -172,6 +172,11 @@ static void claims_that_are_refused(void **state)
     assert_refused("{" ISS SUB AUD TIME ",\"nbf\":true}", number);
 }
 
+/* A service account of 64 characters. */
+#define LONG_SUBJECT                                                                               \
+    "\"system:serviceaccount:shop:"                                                                \
+    "a123456789a123456789a123456789a123456789a123456789a1234567890123\""
+
 static void subjects_that_are_refused(void **state)
 {
     (void)state;
@@ -187,8 +192,7 @@ static void subjects_that_are_refused(void **state)
         "\"system:serviceaccount:shop:orders/../admin\"",
         "\"system:serviceaccount:Shop:orders\"",
         "\"system:serviceaccount:shop:orders\\u0000\"",
-        "\"system:serviceaccount:shop:"
-        "a123456789a123456789a123456789a123456789a123456789a1234567890123\"",
+        LONG_SUBJECT,
     };
     for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++) {
         char claims[512];
