@@ -24,3 +24,4 @@ stds.sandbox = {
 }
 files["scripts"] = { std = "sandbox" }
 files["templates"] = { std = "sandbox" }
+files["examples"] = { std = "sandbox" }
