@@ -4,7 +4,6 @@
 #include "render.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <uv.h>
@@ -137,12 +136,24 @@ static struct rig_doc *node_doc(struct rig_arena *arena, const struct workload *
     return node;
 }
 
+/* Up to four digits; NULL when there is none. Returns what follows them. */
+static const char *version_part(const char *text, int64_t *value)
+{
+    const char *at = text;
+    *value = 0;
+    for (; at < text + 4 && *at >= '0' && *at <= '9'; at++)
+        *value = *value * 10 + (*at - '0');
+    return at > text ? at : NULL;
+}
+
 static int set_envoy_version(struct rig_arena *arena, struct rig_doc *ctx, const char *text,
                              struct rig_fault *why)
 {
-    unsigned major = 0, minor = 0;
-    int end = 0;
-    if (sscanf(text, "%4u.%4u%n", &major, &minor, &end) != 2 || text[end] != '\0')
+    int64_t major = 0, minor = 0;
+    const char *rest = version_part(text, &major);
+    if (rest != NULL)
+        rest = *rest == '.' ? version_part(rest + 1, &minor) : NULL;
+    if (rest == NULL || *rest != '\0')
         return rig_fault_set(why, RIG_E_SYNTAX, "envoyVersion: \"%s\" is not MAJOR.MINOR", text);
     struct rig_doc *version = rig_doc_map(arena);
     rig_doc_set(arena, version, "major", rig_doc_int(arena, major));

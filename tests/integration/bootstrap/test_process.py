@@ -233,7 +233,9 @@ def test_bad_proxy_config_is_named(small, program, arguments, expect, config, se
     ({"XDS_ROOT_CA": "/nowhere.pem"}, "root CA file for XDS does not exist: /nowhere.pem"),
     ({"ISTIO_BOOTSTRAP_OVERRIDE": "/nowhere.yaml"}, "ISTIO_BOOTSTRAP_OVERRIDE: /nowhere.yaml"),
     ({"XDS_HEADER_TE": "x"}, "XDS_HEADER_TE: no name of an HTTP/2 header"),
-    ({"OUTRIGGER_BOOTSTRAP_ENVOY_VERSION": "new"}, 'envoyVersion: \\"new\\" is not MAJOR.MINOR'),
+    *[({"OUTRIGGER_BOOTSTRAP_ENVOY_VERSION": text},
+       f'envoyVersion: \\"{text}\\" is not MAJOR.MINOR')
+      for text in ("new", "", "1", "1.", ".40", "1.40.0", "1.40-dev", "-1.40", "1.12345")],
 ])
 def test_bad_variables_are_named(small, env, sentence):
     agent = small(env=env)
