@@ -4,7 +4,6 @@
 
 #include "core/fault.h"
 
-struct rig_grpc_handler;
 struct xds_proxy;
 
 /* Listens at `path`; each stream that comes becomes a relay. */
