@@ -5,24 +5,27 @@ Memory is that of the agent's process group without Envoy; CPU is the agent's ow
 /proc/<pid>/task/*/schedstat; start-up is seen from outside (peers/startup.c). Load comes from
 peers/xds_load.c over TLS on loopback and goes to a Unix socket."""
 import datetime
+import json
 import os
 import platform
 import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 from harness import resources as r
-from harness.agent import Agent, memory_kb
+from harness.agent import Agent, cpu_seconds, memory_kb
 from harness.ca import CertificateService
 from harness.control_plane import CDS, LDS, ControlPlane
-from harness.envoy import SOURCE_DIR, http_get
+from harness.envoy import ENVOY, SOURCE_DIR, http_get
 from harness.grpc_server import GrpcServer
-from harness.load import RELEASE_BINARY, Bench, peer
+from harness.load import RELEASE_BINARY, Bench, XdsLoad, peer
 from harness.pki import Authority
 from harness.ports import free_port
+from harness.wait import wait_for
 
 RESULTS = os.path.join(SOURCE_DIR, "tests/bench/RESULTS.md")
 MB = 1_000_000
@@ -128,6 +131,74 @@ def measure_relay(bench):
     relayed.value = octets / MB / used
     notes.append(f"While relaying: {octets / MB / took:,.0f} MB/s, the agent at "
                  f"{100 * used / took:.0f} % of one CPU.")
+
+
+def envoy_proxy(load, directory, authority):
+    """Envoy's configuration as a plain HTTP/2 proxy between the same two ends."""
+    def typed(name, **fields):
+        return {"@type": "type.googleapis.com/envoy." + name, **fields}
+
+    def write(name, content):
+        path = os.path.join(directory, name)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    socket = os.path.join(directory, "proxy")
+    manager = typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="relay", codec_type="HTTP2",
+        http_filters=[{"name": "router", "typed_config": typed(
+            "extensions.filters.http.router.v3.Router")}],
+        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+            {"match": {"prefix": "/"}, "route": {"cluster": "load", "timeout": "0s"}}]}]})
+    tls = typed("extensions.transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context={
+        "alpn_protocols": ["h2"], "validation_context": {
+            "trusted_ca": {"filename": write("proxy-root.pem", authority.root_pem)}}})
+    http2 = typed("extensions.upstreams.http.v3.HttpProtocolOptions",
+                  explicit_http_config={"http2_protocol_options": {}})
+    cluster = {
+        "name": "load", "connect_timeout": "5s",
+        "transport_socket": {"name": "tls", "typed_config": tls},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
+        "load_assignment": {"cluster_name": "load", "endpoints": [{"lb_endpoints": [
+            {"endpoint": {"address": {"socket_address": {
+                "address": "127.0.0.1", "port_value": load.port}}}}]}]}}
+    config = {"static_resources": {
+        "listeners": [{"address": {"pipe": {"path": socket}}, "filter_chains": [
+            {"filters": [{"name": "http", "typed_config": manager}]}]}],
+        "clusters": [cluster]}}
+    return socket, write("proxy.json", json.dumps(config).encode())
+
+
+def measure_peer(authority):
+    """What another program makes of the same work, in the same run."""
+    say("relay by Envoy: 10 pushes of 100 MB ...")
+    said = subprocess.check_output([ENVOY, "--version"], text=True)
+    version = re.search(r"/(\d+\.\d+\.\d+)/", said).group(1)
+    with tempfile.TemporaryDirectory(prefix="rig-") as directory:
+        load = XdsLoad(authority, directory)
+        socket, config = envoy_proxy(load, directory, authority)
+        with open(os.path.join(directory, "log"), "wb") as log:
+            envoy = subprocess.Popen([ENVOY, "-c", config, "--disable-hot-restart",
+                                      "--concurrency", "1", "-l", "warning"],
+                                     stdout=log, stderr=log)
+        try:
+            wait_for(lambda: os.path.exists(socket), what="Envoy's socket")
+            load.connect_to(socket)
+            load.push(100 * MB)
+            cpu, octets = cpu_seconds(envoy.pid), 0
+            for _ in range(10):
+                octets += load.push(100 * MB)[0]
+            rate = octets / MB / (cpu_seconds(envoy.pid) - cpu)
+        finally:
+            load.close()
+            envoy.kill()
+            envoy.wait()
+    notes.append(f"Envoy {version} as a plain HTTP/2 proxy between the same two ends, in the same "
+                 f"run: {rate:,.0f} MB relayed per CPU-second, ours is "
+                 f"{relayed.value / rate:.1f} times that.")
 
 
 def measure_exchange(bench):
@@ -238,6 +309,7 @@ def main(arguments):
         measure_exchange(bench)
     finally:
         bench.close()
+    measure_peer(authority)
     measure_key()
     text = report()
     print("\n" + text)

@@ -62,7 +62,10 @@ class XdsLoad:
         return answer[1:]
 
     def connect(self, agent):
-        self.say("connect", agent.xds_socket)
+        self.connect_to(agent.xds_socket)
+
+    def connect_to(self, path):
+        self.say("connect", path)
         self.expect("connected")
 
     def disconnect(self):
