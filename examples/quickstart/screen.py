@@ -104,7 +104,11 @@ def timeline_lines(report):
     for event in events:
         rows.append((event, *(f"{column[event]:.1f}".rjust(9) if event in column else
                               "-".rjust(9) for column in columns)))
-    return heading("Start-up (ms since the start of each agent)") + table(rows)
+    return heading("Start-up (ms since the start of each agent)") + table(rows) + [
+        "",
+        "  The intruder may be late, as its way to greeter is in Envoy's bootstrap: Envoy wants the",
+        "  certificate for it before it has connected to the agent, and waits before it asks again.",
+    ]
 
 
 def memory_lines(report):

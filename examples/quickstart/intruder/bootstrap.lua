@@ -3,6 +3,9 @@
 --
 -- The shipped document, and in it a listener on INTRUDER_PORT that leads straight to greeter's
 -- Envoy (GREETER_PORT), with the intruder's own, valid certificate. Both come as node metadata.
+--
+-- Envoy sets up static clusters in no fixed order: it may ask for the certificate before the
+-- cluster sds-grpc is there, and then waits up to a second before it asks again.
 local shipped = require "shipped.bootstrap"
 
 local TYPE = "type.googleapis.com/"
