@@ -21,6 +21,8 @@
 #include "buf.h"
 #include "stream.h"
 #include "stream_setup.h"
+#include "tls.h"
+#include "tls_session.h"
 
 #define TIMEOUT_MS       10000
 #define ADDRESS_LEAST_MS 2000 /* what a try of one address gets, however many there are */
@@ -142,6 +144,7 @@ static void on_timer_closed(uv_handle_t *handle)
     rig_free(dial->addresses);
     rig_free(dial->address);
     rig_free(dial->server_name);
+    rig_tls_free(dial->options.tls);
     rig_free(dial);
 }
 
@@ -383,6 +386,7 @@ int rig_dial_start(uv_loop_t *loop, const struct rig_dial_options *options, rig_
     }
     dial->options = *options;
     dial->options.address = dial->options.server_name = NULL; /* borrowed; copies follow */
+    tls_ref(dial->options.tls);
     if (options->timeout_ms == 0)
         dial->options.timeout_ms = TIMEOUT_MS;
     dial->address = rig_strdup(options->address);

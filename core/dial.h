@@ -16,7 +16,7 @@ enum rig_dial_stage { RIG_DIAL_RESOLVE, RIG_DIAL_CONNECT, RIG_DIAL_TLS, RIG_DIAL
 
 struct rig_dial_options {
     const char *address;      /* "HOST:PORT" (name, IPv4, or [IPv6]) or "unix:PATH"; copied */
-    struct rig_tls *tls;      /* NULL: plain; keeps until the callback */
+    struct rig_tls *tls;      /* NULL: plain; shared with the caller (rig_tls_free) */
     const char *server_name;  /* the name to verify and send as SNI; NULL: the host; copied */
     uint32_t timeout_ms;      /* over all stages; 0: 10,000 */
     uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT: unacknowledged sends die; 0: system's */

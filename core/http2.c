@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core/http2.c: the connection: octets in and out, keepalive, its end.
  *
- * Received octets pass through one scratch of the thread, since nghttp2 takes all that it is
- * given: an idle connection holds no buffer. Frames are gathered in `out` and leave in few
- * writes at the end of a loop step. */
+ * nghttp2 takes all octets that it is given, and frames are gathered and leave in few writes at
+ * the end of a loop step: both go through memory that connections share. An idle connection
+ * holds no buffer. */
 #include "http2.h"
 
 #include <stdio.h>
@@ -14,7 +14,9 @@
 #include "stream.h"
 
 #define SCRATCH_BYTES   65536
-#define READS_PER_EVENT 4    /* then other connections have their turn */
+#define OUT_FULL_BYTES  65536 /* nghttp2 is not asked for more while so much is unsent */
+#define OUT_BYTES       (OUT_FULL_BYTES + (17u << 10)) /* and the frame that fills it */
+#define READS_PER_EVENT 4                              /* then other connections have their turn */
 #define OUTBOUND_MAX    4096 /* frames that wait to be sent; more is a flood's echo */
 #define DEFAULT_WINDOW  65535
 #define DEFAULT_STREAMS 100
@@ -23,25 +25,53 @@
 #define GOAWAY_TEXT_MAX 200
 #define HEADER_OVERHEAD 32 /* RFC 9113 6.5.2 */
 
-/* ---- scratch ---- */
+/* ---- memory of the thread ---- */
 
+/* One block to read into and one to write from serve all connections of a loop in turn; a second
+ * one to write from is made only for a socket that does not take its octets. */
 static _Thread_local struct {
-    uint8_t *at;
+    uint8_t *in;
+    uint8_t *out; /* NULL while lent to a connection */
     size_t users;
 } scratch;
 
 static void scratch_ref(void)
 {
     if (scratch.users++ == 0)
-        scratch.at = rig_realloc(NULL, SCRATCH_BYTES);
+        scratch.in = rig_realloc(NULL, SCRATCH_BYTES);
 }
 
 static void scratch_unref(void)
 {
     if (--scratch.users > 0)
         return;
-    rig_free(scratch.at);
-    scratch.at = NULL;
+    rig_free(scratch.in);
+    rig_free(scratch.out);
+    scratch.in = scratch.out = NULL;
+}
+
+static void out_release(struct rig_h2 *h2)
+{
+    if (scratch.out == NULL)
+        scratch.out = h2->out;
+    else
+        rig_free(h2->out);
+    h2->out = NULL;
+    h2->out_at = h2->out_len = 0;
+}
+
+uint8_t *h2_out_extend(struct rig_h2 *h2, size_t len)
+{
+    /* One that is half sent is not filled again: that would mean moving it. */
+    if (h2->out_at > 0 || h2->out_len >= OUT_FULL_BYTES || len > OUT_BYTES - h2->out_len)
+        return NULL;
+    if (h2->out == NULL) {
+        h2->out = scratch.out != NULL ? scratch.out : rig_realloc(NULL, OUT_BYTES);
+        scratch.out = NULL;
+    }
+    uint8_t *to = h2->out + h2->out_len;
+    h2->out_len += len;
+    return to;
 }
 
 /* ---- the end ---- */
@@ -59,7 +89,7 @@ static void h2_gone(struct rig_h2 *h2)
     h2_streams_lose(h2, h2->end_err < 0 ? h2->end_err : UV_ECANCELED);
     nghttp2_session_del(h2->session);
     h2->events->on_closed(h2->ctx, h2->end_err, rig_h2_fault(h2));
-    rig_buf_deinit(&h2->out);
+    out_release(h2);
     rig_buf_deinit(&h2->block.text);
     rig_buf_deinit(&h2->block.spans);
     rig_buf_deinit(&h2->goaway_text);
@@ -130,18 +160,19 @@ static void h2_fail(struct rig_h2 *h2, int rv, const char *doing)
 /* 0 when all is sent, UV_EAGAIN when the socket is full (on_writable follows). */
 static int out_write(struct rig_h2 *h2)
 {
-    while (h2->out.len > 0) {
-        ssize_t put = rig_stream_write(h2->stream, h2->out.at, h2->out.len);
+    while (h2->out_at < h2->out_len) {
+        ssize_t put = rig_stream_write(h2->stream, h2->out + h2->out_at, h2->out_len - h2->out_at);
         if (put < 0)
             return (int)put;
-        rig_buf_consume(&h2->out, (size_t)put);
+        h2->out_at += (size_t)put;
         h2->sent_bytes += (uint64_t)put;
     }
+    out_release(h2);
     return 0;
 }
 
 /* 0, UV_EAGAIN, or why the connection cannot go on (`is_session`: an nghttp2 code). */
-static int out_pump(struct rig_h2 *h2, bool *is_session)
+static int out_pump(struct rig_h2 *h2, bool flush, bool *is_session)
 {
     *is_session = false;
     for (;;) {
@@ -152,29 +183,27 @@ static int out_pump(struct rig_h2 *h2, bool *is_session)
             *is_session = true;
             return err;
         }
-        if (h2->out.len == 0)
-            break;
+        if (h2->out_len == 0 || (!flush && h2->out_at == 0 && h2->out_len < OUT_FULL_BYTES))
+            return 0;
         err = out_write(h2);
         if (err < 0)
             return err;
     }
-    rig_buf_deinit(&h2->out);
-    return 0;
 }
 
 /* A peer that closes has perhaps answered first: a failed write is no reason not to read on. The
  * end that reading finds is the connection's. */
-void h2_pump(struct rig_h2 *h2)
+void h2_pump(struct rig_h2 *h2, bool flush)
 {
     bool is_session;
     if (h2->is_closing || h2->is_out_dead)
         return;
-    int err = out_pump(h2, &is_session);
+    int err = out_pump(h2, flush, &is_session);
     if (err < 0 && is_session) {
         h2_fail(h2, err, "sending");
     } else if (err < 0 && err != UV_EAGAIN) {
         h2->is_out_dead = true;
-        rig_buf_deinit(&h2->out);
+        out_release(h2);
     }
 }
 
@@ -185,7 +214,7 @@ static void close_now(struct rig_h2 *h2)
     bool is_session;
     nghttp2_session_terminate_session(h2->session, NGHTTP2_NO_ERROR);
     if (!h2->is_out_dead)
-        out_pump(h2, &is_session); /* once: whether the peer takes it is its own affair */
+        out_pump(h2, true, &is_session); /* once: whether the peer takes it is its own affair */
     h2_end(h2, 0);
 }
 
@@ -193,7 +222,7 @@ static void close_now(struct rig_h2 *h2)
 static void check_over(struct rig_h2 *h2)
 {
     if (h2->is_closing || nghttp2_session_want_read(h2->session) ||
-        nghttp2_session_want_write(h2->session) || (h2->out.len > 0 && !h2->is_broken))
+        nghttp2_session_want_write(h2->session) || (h2->out_len > 0 && !h2->is_broken))
         return;
     if (h2->is_broken && h2_fault_of(h2)->text[0] == '\0')
         rig_fault_set(h2->fault, RIG_E_PROTOCOL, "peer broke HTTP/2");
@@ -210,7 +239,7 @@ static void h2_turn(struct rig_h2 *h2)
 {
     if (h2->wants_close && !h2->is_closing)
         close_now(h2);
-    h2_pump(h2);
+    h2_pump(h2, true);
     if (!h2->is_closing)
         h2_streams_tell(h2);
     check_over(h2);
@@ -234,7 +263,7 @@ static void on_readable(void *ctx)
 {
     struct rig_h2 *h2 = ctx;
     for (int i = 0; i < READS_PER_EVENT && h2_is_live(h2); i++) {
-        ssize_t got = rig_stream_read(h2->stream, scratch.at, SCRATCH_BYTES);
+        ssize_t got = rig_stream_read(h2->stream, scratch.in, SCRATCH_BYTES);
         if (got == UV_EAGAIN)
             break;
         if (got <= 0) {
@@ -244,7 +273,7 @@ static void on_readable(void *ctx)
         h2->received_bytes += (uint64_t)got;
         h2->active_ms = uv_now(h2->timer.loop);
         h2->is_in_session = true;
-        ssize_t taken = nghttp2_session_mem_recv(h2->session, scratch.at, (size_t)got);
+        ssize_t taken = nghttp2_session_mem_recv(h2->session, scratch.in, (size_t)got);
         h2->is_in_session = false;
         if (taken < 0) {
             h2_fail(h2, (int)taken, "receiving");

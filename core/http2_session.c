@@ -204,11 +204,11 @@ static int on_error(nghttp2_session *session, int error, const char *text, size_
 static ssize_t on_send(nghttp2_session *session, const uint8_t *at, size_t len, int flags,
                        void *ctx)
 {
-    struct rig_h2 *h2 = ctx;
+    uint8_t *to = h2_out_extend(ctx, len);
     (void)session, (void)flags;
-    if (h2->out.len >= H2_OUT_BYTES)
+    if (to == NULL)
         return NGHTTP2_ERR_WOULDBLOCK;
-    rig_buf_append(&h2->out, at, len);
+    memcpy(to, at, len);
     return (ssize_t)len;
 }
 

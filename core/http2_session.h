@@ -33,7 +33,8 @@ struct rig_h2_stream {
     const struct rig_h2_stream_events *events;
     void *ctx;
     struct rig_buf queue;    /* body octets on their way out */
-    size_t promised_bytes;   /* of the queue's front, in a DATA frame that nghttp2 has begun */
+    struct rig_slice direct; /* and what follows them, inside rig_h2_stream_write only */
+    size_t promised_bytes;   /* of their front, in a DATA frame that nghttp2 has begun */
     size_t sent_bytes;       /* to be told by on_sent */
     size_t unconsumed_bytes; /* received, window not given back */
     nghttp2_nv *trailers;    /* one block with their text */
@@ -57,7 +58,8 @@ struct rig_h2 {
     const struct rig_h2_events *events;
     void *ctx;
 
-    struct rig_buf out;           /* frames that the socket has not taken */
+    uint8_t *out; /* frames that the socket has not taken; NULL when there are none */
+    size_t out_at, out_len;
     struct rig_h2_stream streams; /* ring */
     struct rig_h2_stream *news, **news_end;
     size_t open_count; /* streams that are not over */
@@ -84,8 +86,11 @@ struct rig_h2 {
 /* Comes back to this connection from the loop: sends, then tells what there is to tell. */
 void h2_touch(struct rig_h2 *h2);
 
-/* Sends what nghttp2 and the socket are willing to. */
-void h2_pump(struct rig_h2 *h2);
+/* Sends what nghttp2 and the socket are willing to; without `flush` only what fills `out`. */
+void h2_pump(struct rig_h2 *h2, bool flush);
+
+/* Room for `len` octets at the end of `out`, which then count; NULL when it is full. */
+uint8_t *h2_out_extend(struct rig_h2 *h2, size_t len);
 
 /* True while callbacks may be called and nghttp2 may be asked. */
 static inline bool h2_is_live(const struct rig_h2 *h2)
@@ -115,7 +120,3 @@ bool h2_stream_is_deaf(const struct rig_h2_stream *stream);
 /* nghttp2's callback for DATA that goes out without a copy of its own. */
 int h2_stream_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
                         size_t len, nghttp2_data_source *source, void *ctx);
-
-/* nghttp2 is not asked for more while so much is unsent. With one more frame it stays below the
- * size from which malloc maps each block anew (main.c). */
-#define H2_OUT_BYTES (40u << 10)

@@ -10,7 +10,7 @@
 #include "http2_session.h"
 
 #define FRAME_HEAD_BYTES 9
-#define EAGER_BYTES      32768 /* so much in a queue is worth a system call of its own */
+#define DIRECT_BYTES     4096 /* less is queued, and so shares a frame with what follows */
 
 /* ---- life ---- */
 
@@ -152,7 +152,8 @@ static ssize_t on_body(nghttp2_session *session, int32_t id, uint8_t *at, size_t
                        uint32_t *flags, nghttp2_data_source *source, void *ctx)
 {
     struct rig_h2_stream *stream = source->ptr;
-    size_t take = stream->queue.len < len ? stream->queue.len : len;
+    size_t there = stream->queue.len + stream->direct.len;
+    size_t take = there < len ? there : len;
     (void)at, (void)ctx;
     if (take == 0 && !stream->has_ended) {
         stream->is_deferred = true;
@@ -161,7 +162,7 @@ static ssize_t on_body(nghttp2_session *session, int32_t id, uint8_t *at, size_t
     if (take > 0)
         *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
     stream->promised_bytes = take;
-    if (stream->has_ended && take == stream->queue.len) {
+    if (stream->has_ended && take == there) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
         if (stream->trailers != NULL) {
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
@@ -177,17 +178,21 @@ int h2_stream_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     struct rig_h2 *h2 = ctx;
     struct rig_h2_stream *stream = source->ptr;
     (void)session, (void)frame;
-    if (h2->out.len >= H2_OUT_BYTES)
+    uint8_t *to = h2_out_extend(h2, FRAME_HEAD_BYTES + len);
+    if (to == NULL)
         return NGHTTP2_ERR_WOULDBLOCK;
-    /* All that will follow at once: growing by steps would copy what is there already. */
-    size_t room = FRAME_HEAD_BYTES + len;
-    if (h2->out.block == NULL && stream->queue.len > len)
-        room += stream->queue.len < H2_OUT_BYTES ? stream->queue.len : H2_OUT_BYTES;
-    uint8_t *to = rig_buf_reserve(&h2->out, room);
     memcpy(to, head, FRAME_HEAD_BYTES);
-    memcpy(to + FRAME_HEAD_BYTES, stream->queue.at, len);
-    rig_buf_commit(&h2->out, FRAME_HEAD_BYTES + len);
-    rig_buf_consume(&stream->queue, len);
+    to += FRAME_HEAD_BYTES;
+    size_t queued = stream->queue.len < len ? stream->queue.len : len;
+    if (queued > 0) {
+        memcpy(to, stream->queue.at, queued);
+        rig_buf_consume(&stream->queue, queued);
+    }
+    if (queued < len) {
+        memcpy(to + queued, stream->direct.at, len - queued);
+        stream->direct.at += len - queued;
+        stream->direct.len -= len - queued;
+    }
     stream->promised_bytes = 0;
     stream->sent_bytes += len;
     news_add(stream);
@@ -252,10 +257,17 @@ void rig_h2_stream_write(struct rig_h2_stream *stream, struct rig_slice data)
 {
     if (is_mute(stream) || data.len == 0)
         return;
+    if (data.len >= DIRECT_BYTES && stream->queue.len < DIRECT_BYTES &&
+        !stream->h2->is_in_session) {
+        /* Straight into frames: only what the windows or the socket do not take is queued. */
+        stream->direct = data;
+        body_resume(stream);
+        h2_pump(stream->h2, false);
+        data = stream->direct;
+        stream->direct = rig_slice(NULL, 0);
+    }
     rig_buf_append_slice(&stream->queue, data);
     body_resume(stream);
-    if (stream->queue.len >= EAGER_BYTES && !stream->h2->is_in_session)
-        h2_pump(stream->h2);
 }
 
 size_t rig_h2_stream_queued(const struct rig_h2_stream *stream)

@@ -21,6 +21,8 @@
 #include "log.h"
 #include "stream.h"
 #include "stream_setup.h"
+#include "tls.h"
+#include "tls_session.h"
 
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define ACCEPTS_PER_EVENT    32
@@ -233,6 +235,7 @@ static void listener_unref(struct rig_listener *listener)
     void (*on_closed)(void *ctx) = listener->on_closed;
     void *ctx = listener->closed_ctx;
     rig_free(listener->address);
+    rig_tls_free(listener->options.tls);
     rig_free(listener);
     if (on_closed != NULL)
         on_closed(ctx);
@@ -422,6 +425,7 @@ int rig_listener_open(uv_loop_t *loop, const struct rig_listener_options *option
         rig_free(listener);
         return err;
     }
+    tls_ref(listener->options.tls);
     uv_timer_init(loop, &listener->deadline);
     uv_timer_init(loop, &listener->pause);
     listener->poll.data = listener->deadline.data = listener->pause.data = listener;

@@ -3,7 +3,8 @@
  *
  * No memory BIOs: an octet is copied by the kernel and by the cipher, no more. The price is that
  * OpenSSL reads ahead: octets may wait inside it while the socket is empty, when no poll event
- * will come. `kick` is the event for those. */
+ * will come. `kick` is the event for those. OpenSSL keeps its buffers while octets flow, since
+ * fresh pages for each burst cost more than its cipher; they go when the stream is quiet. */
 #include "stream.h"
 
 #include <errno.h>
@@ -16,11 +17,15 @@
 
 #include "alloc.h"
 #include "stream_setup.h"
+#include "tls.h"
 #include "tls_session.h"
+
+#define QUIET_MS 500
 
 struct rig_stream {
     uv_poll_t poll;
     uv_idle_t kick;
+    uv_timer_t quiet; /* of TLS: gives OpenSSL's buffers back */
     unsigned open_handles;
     int fd;
     SSL *ssl;                /* NULL: plain */
@@ -29,6 +34,7 @@ struct rig_stream {
     void *ctx;
 
     enum stream_stage stage;
+    bool is_busy;    /* since the last tick of `quiet` */
     bool has_failed; /* in its stage */
     int mask;        /* what poll waits for */
     bool wants_read;
@@ -117,6 +123,23 @@ static void on_kick(uv_idle_t *kick)
     tell_readable(stream);
 }
 
+static void on_quiet(uv_timer_t *quiet)
+{
+    struct rig_stream *stream = quiet->data;
+    bool was_busy = stream->is_busy;
+    stream->is_busy = false;
+    /* It keeps them, too, while part of a record is in them. */
+    if (was_busy || !SSL_free_buffers(stream->ssl))
+        uv_timer_start(quiet, on_quiet, QUIET_MS, 0);
+}
+
+static void tls_is_busy(struct rig_stream *stream)
+{
+    stream->is_busy = true;
+    if (!uv_is_active((uv_handle_t *)&stream->quiet))
+        uv_timer_start(&stream->quiet, on_quiet, QUIET_MS, 0);
+}
+
 /* ---- setting up ---- */
 
 static void settle(struct rig_stream *stream, int err)
@@ -125,6 +148,7 @@ static void settle(struct rig_stream *stream, int err)
         stream->stage = STREAM_READY;
     else
         stream->has_failed = true;
+    rig_tls_free(stream->tls);
     stream->tls = NULL;
     stream->tls_wants_write = false;
     if (err == 0 && stream->fault != NULL) {
@@ -137,6 +161,7 @@ static void settle(struct rig_stream *stream, int err)
 
 static void handshake_step(struct rig_stream *stream)
 {
+    tls_is_busy(stream);
     ERR_clear_error();
     errno = 0;
     int result = SSL_do_handshake(stream->ssl);
@@ -209,12 +234,13 @@ int stream_open(uv_loop_t *loop, const struct stream_setup *setup, struct rig_st
         return rig_fault_set(why, err, "cannot watch a socket: %s", rig_error_text(err));
     }
     uv_idle_init(loop, &stream->kick);
-    stream->poll.data = stream->kick.data = stream;
-    stream->open_handles = 2;
+    uv_timer_init(loop, &stream->quiet);
+    stream->poll.data = stream->kick.data = stream->quiet.data = stream;
+    stream->open_handles = 3;
     stream->on_settled = setup->on_settled;
     stream->settled_ctx = setup->ctx;
-    stream->tls = setup->tls;
     if (setup->tls != NULL) {
+        stream->tls = tls_ref(setup->tls);
         err = tls_session_new(setup->tls, setup->fd, setup->server_name, &stream->ssl,
                               fault_of(stream));
         if (err < 0) {
@@ -315,6 +341,7 @@ static ssize_t tls_read(struct rig_stream *stream, uint8_t *at, size_t len)
     size_t total = 0;
     if (stream->has_end)
         return stream->end;
+    tls_is_busy(stream);
     stream->is_read_dry = false;
     while (total < len) {
         size_t room = len - total < INT32_MAX ? len - total : INT32_MAX;
@@ -366,6 +393,7 @@ static ssize_t plain_write(struct rig_stream *stream, const uint8_t *at, size_t 
 static ssize_t tls_write(struct rig_stream *stream, const uint8_t *at, size_t len)
 {
     size_t total = 0;
+    tls_is_busy(stream);
     while (total < len) {
         size_t room = len - total < INT32_MAX ? len - total : INT32_MAX;
         ERR_clear_error();
@@ -427,7 +455,10 @@ void rig_stream_close(struct rig_stream *stream, void (*on_closed)(void *ctx), v
     ERR_clear_error();
     SSL_free(stream->ssl);
     stream->ssl = NULL;
+    rig_tls_free(stream->tls);
+    stream->tls = NULL;
     uv_close((uv_handle_t *)&stream->poll, on_handle_closed);
     uv_close((uv_handle_t *)&stream->kick, on_handle_closed);
+    uv_close((uv_handle_t *)&stream->quiet, on_handle_closed);
     close(stream->fd); /* uv_close has taken it out of the poll set */
 }

@@ -53,7 +53,7 @@ struct rig_listener_options {
     const char *address;    /* "unix:PATH", or "HOST:PORT" with a numeric host ("[::]:15020");
                              * port 0: any free one */
     unsigned socket_mode;   /* chmod of a Unix socket; 0: leave */
-    struct rig_tls *tls;    /* keeps until closed; NULL: plain */
+    struct rig_tls *tls;    /* shared with the caller (rig_tls_free); NULL: plain */
     uint32_t handshake_timeout_ms; /* TLS handshake of an accepted peer; 0: 10,000 */
     uint32_t max_connections;      /* more wait in the backlog; 0: no limit of ours */
     /* A connection is ready (handshake done). Takes the stream. */

@@ -16,7 +16,7 @@ enum stream_stage { STREAM_CONNECTING, STREAM_HANDSHAKE, STREAM_READY };
 struct stream_setup {
     int fd;                  /* taken, also on failure; non-blocking */
     bool is_connecting;      /* connect(2) answered EINPROGRESS */
-    struct rig_tls *tls;     /* NULL: plain; keeps until on_settled or close */
+    struct rig_tls *tls;     /* NULL: plain; shared until settled or closed */
     const char *server_name; /* whom a TLS client expects; NULL for a server */
     /* The stream is ready, or cannot be (`err` < 0; the sentence is rig_stream_fault; the caller
      * closes). Does not come when stream_stage is STREAM_READY at once, as for an accepted plain

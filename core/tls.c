@@ -20,10 +20,11 @@
 #include "tls_session.h"
 
 #define BUNDLE_MAX_BYTES  (4u << 20) /* a system's whole bundle is about 220 KiB */
-#define READ_BUFFER_BYTES 50000      /* three records for one read(2); below malloc's mmap size */
+#define READ_BUFFER_BYTES 65536      /* four records for one read(2) */
 #define NAMES_BYTES       256
 
 struct rig_tls {
+    size_t refs; /* owner, listeners, dials and handshakes; they end in no fixed order */
     SSL_CTX *ctx;
     uint8_t alpn[256]; /* length-prefixed, as on the wire; alpn[0] 0: none */
 };
@@ -193,6 +194,7 @@ static int settings_new(const SSL_METHOD *method, const char *alpn, struct rig_t
                         struct rig_fault *why)
 {
     struct rig_tls *tls = rig_new(struct rig_tls);
+    tls->refs = 1;
     tls->ctx = SSL_CTX_new(method);
     /* TLS 1.2 is limited to what HTTP/2 allows (RFC 9113 9.2.2). AES-128 goes first: half the
      * time of a relayed octet is its cipher. */
@@ -222,10 +224,17 @@ static int settings_new(const SSL_METHOD *method, const char *alpn, struct rig_t
 
 void rig_tls_free(struct rig_tls *tls)
 {
-    if (tls == NULL)
+    if (tls == NULL || --tls->refs > 0)
         return;
     SSL_CTX_free(tls->ctx);
     rig_free(tls);
+}
+
+struct rig_tls *tls_ref(struct rig_tls *tls)
+{
+    if (tls != NULL)
+        tls->refs++;
+    return tls;
 }
 
 /* Adds every certificate that parses; how many. A damaged block does not spoil its neighbours. */

@@ -34,4 +34,5 @@ struct rig_tls_server_options {
 int rig_tls_server_new(const struct rig_tls_server_options *options, struct rig_tls **tls,
                        struct rig_fault *why);
 
-void rig_tls_free(struct rig_tls *tls); /* connections that use it live on */
+/* Listeners, dials and connections that were given it live on with it. */
+void rig_tls_free(struct rig_tls *tls);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* core/tls_session.h: one TLS connection over a socket; private to tls.c, stream.c. */
+/* core/tls_session.h: one TLS connection over a socket; private to tls.c, stream.c, listener.c,
+ * dial.c. */
 #pragma once
 
 #include <openssl/ssl.h>
@@ -7,6 +8,9 @@
 #include "fault.h"
 
 struct rig_tls;
+
+/* Another owner, until its rig_tls_free. NULL stays NULL. */
+struct rig_tls *tls_ref(struct rig_tls *tls);
 
 /* An SSL on `fd` that has not begun its handshake. `server_name` (client only) is verified, and
  * sent as SNI unless it is an IP address. `refusal` is kept until tls_session_settle: it gets

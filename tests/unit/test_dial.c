@@ -388,6 +388,31 @@ static void cancel_at_any_stage_is_quiet(void **state)
     pki_root_deinit(&root);
 }
 
+/* The settings' owner may replace them while a dial or a listener still uses the old ones. */
+static void tls_settings_may_go_first(void **state)
+{
+    (void)state;
+    struct pki_root root;
+    struct pki_leaf leaf;
+    pki_root_init(&root, "root");
+    pki_leaf_init(&leaf, &root, (struct pki_want){.san = "IP:127.0.0.1"});
+    struct scene scene = {0};
+    loop_init(&scene.loop);
+    struct rig_tls *server = pki_server(&leaf, "h2"), *client = pki_client(&root, "h2");
+    struct rig_listener_options options = {
+        .address = "127.0.0.1:0", .tls = server, .on_accept = on_accept, .ctx = &scene};
+    assert_int_equal(rig_listener_open(&scene.loop.uv, &options, &scene.listener, NULL), 0);
+    dial(&scene,
+         (struct rig_dial_options){.address = rig_listener_address(scene.listener), .tls = client});
+    rig_tls_free(server);
+    rig_tls_free(client);
+    pki_leaf_deinit(&leaf);
+    pki_root_deinit(&root);
+    loop_until(&scene.loop, scene.is_done && scene.is_accepted);
+    assert_int_equal(scene.err, 0);
+    scene_deinit(&scene);
+}
+
 RIG_TEST_MAIN(cmocka_unit_test(names_are_resolved_addresses_are_not),
               cmocka_unit_test(second_address_is_tried),
               cmocka_unit_test(refusal_names_host_and_address),
@@ -395,4 +420,5 @@ RIG_TEST_MAIN(cmocka_unit_test(names_are_resolved_addresses_are_not),
               cmocka_unit_test(addresses_that_are_none_are_refused_at_once),
               cmocka_unit_test(deadline_covers_every_stage),
               cmocka_unit_test(resolver_that_hangs_does_not_delay_the_pool),
-              cmocka_unit_test(cancel_at_any_stage_is_quiet))
+              cmocka_unit_test(cancel_at_any_stage_is_quiet),
+              cmocka_unit_test(tls_settings_may_go_first))
