@@ -12,6 +12,7 @@
 
 #include "alloc.h"
 #include "fault.h"
+#include "secret.h"
 
 #define KEEP_BYTES 65536 /* an empty buf that is larger gives its block back */
 
@@ -21,10 +22,17 @@ bool rig_slice_starts(struct rig_slice a, const char *prefix)
     return a.len >= len && memcmp(a.at, prefix, len) == 0;
 }
 
+static void block_free(struct rig_buf *buf)
+{
+    if (buf->is_secret)
+        rig_wipe(buf->block, buf->cap);
+    rig_free(buf->block);
+}
+
 void rig_buf_deinit(struct rig_buf *buf)
 {
-    rig_free(buf->block);
-    *buf = (struct rig_buf){0};
+    block_free(buf);
+    *buf = (struct rig_buf){.is_secret = buf->is_secret};
 }
 
 void rig_buf_clear(struct rig_buf *buf)
@@ -33,6 +41,8 @@ void rig_buf_clear(struct rig_buf *buf)
         rig_buf_deinit(buf);
         return;
     }
+    if (buf->is_secret)
+        rig_wipe(buf->at, buf->len);
     buf->at = buf->block;
     buf->len = 0;
 }
@@ -46,6 +56,8 @@ uint8_t *rig_buf_reserve(struct rig_buf *buf, size_t len)
     /* Moving down is enough when at least half of the block is free in front. */
     if (front > 0 && buf->len + len <= buf->cap && front >= buf->cap / 2) {
         memmove(buf->block, buf->at, buf->len);
+        if (buf->is_secret)
+            rig_wipe(buf->block + buf->len, front);
         buf->at = buf->block;
         return buf->at + buf->len;
     }
@@ -54,12 +66,13 @@ uint8_t *rig_buf_reserve(struct rig_buf *buf, size_t len)
     while (cap < buf->len + len)
         cap += cap / 2 + 64;
     uint8_t *block;
-    if (front == 0) {
+    if (front == 0 && !buf->is_secret) {
         block = rig_realloc(buf->block, cap);
     } else {
         block = rig_realloc(NULL, cap);
-        memcpy(block, buf->at, buf->len);
-        rig_free(buf->block);
+        if (buf->len > 0)
+            memcpy(block, buf->at, buf->len);
+        block_free(buf);
     }
     buf->block = buf->at = block;
     buf->cap = cap;
@@ -114,6 +127,8 @@ int rig_buf_append_capped(struct rig_buf *buf, const void *at, size_t len, size_
 void rig_buf_consume(struct rig_buf *buf, size_t len)
 {
     rig_require(len <= buf->len);
+    if (buf->is_secret)
+        rig_wipe(buf->at, len);
     buf->at += len;
     buf->len -= len;
     if (buf->len == 0)

@@ -2,7 +2,8 @@
 /* core/buf.h: octets. Slices borrow, bufs own.
  *
  * A buf is also a queue: append at the end, consume at the front. A zeroed buf is empty and
- * valid. Memory is given back when a buf that grew over 64 KiB runs empty. */
+ * valid. Memory is given back when a buf that grew over 64 KiB runs empty. One that `is_secret`
+ * is wiped where it was consumed, and before its memory is given back. */
 #pragma once
 
 #include <stdbool.h>
@@ -45,6 +46,7 @@ struct rig_buf {
     uint8_t *at;    /* first octet held */
     size_t len;     /* octets held */
     size_t cap;     /* private: octets from `block` on */
+    bool is_secret; /* set while empty; stays */
 };
 
 void rig_buf_deinit(struct rig_buf *buf);

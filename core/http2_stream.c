@@ -19,6 +19,7 @@ struct rig_h2_stream *h2_stream_new(struct rig_h2 *h2, int32_t id)
     struct rig_h2_stream *stream = rig_new(struct rig_h2_stream);
     stream->h2 = h2;
     stream->id = id;
+    stream->queue.is_secret = h2->options.is_secret;
     stream->prev = h2->streams.prev;
     stream->next = &h2->streams;
     stream->prev->next = stream->next->prev = stream;

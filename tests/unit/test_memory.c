@@ -50,6 +50,41 @@ static void buf_is_a_queue(void **state)
     rig_buf_deinit(&buf);
 }
 
+/* What a secret buf has let go of cannot be read in its block any more. */
+static void secret_buf_wipes_behind_itself(void **state)
+{
+    (void)state;
+    struct rig_buf buf = {.is_secret = true};
+    unsigned seed = 1;
+    uint8_t octets[300];
+    memset(octets, 'k', sizeof(octets));
+    for (int i = 0; i < 2000; i++) {
+        seed = seed * 1103515245u + 12345u;
+        size_t n = (seed >> 16) % sizeof(octets);
+        if ((seed >> 8) % 2 == 0)
+            rig_buf_append(&buf, octets, n);
+        else
+            rig_buf_consume(&buf, n < buf.len ? n : buf.len);
+        for (const uint8_t *at = buf.block; at < buf.at; at++)
+            assert_int_equal(*at, 0);
+        for (size_t j = 0; j < buf.len; j++)
+            assert_int_equal(buf.at[j], 'k');
+    }
+    rig_buf_deinit(&buf);
+    assert_true(buf.is_secret);
+
+    rig_buf_append(&buf, octets, 60); /* of 64 */
+    rig_buf_consume(&buf, 50);
+    rig_buf_append(&buf, octets, 20); /* moves down instead of growing */
+    assert_ptr_equal(buf.at, buf.block);
+    for (size_t j = 30; j < 60; j++)
+        assert_int_equal(buf.block[j], 0);
+    rig_buf_clear(&buf);
+    for (size_t j = 0; j < 60; j++)
+        assert_int_equal(buf.block[j], 0);
+    rig_buf_deinit(&buf);
+}
+
 static void buf_cap_is_kept_and_big_blocks_are_given_back(void **state)
 {
     (void)state;
@@ -232,6 +267,7 @@ static void log_lines_have_the_fields_shape(void **state)
 }
 
 RIG_TEST_MAIN(cmocka_unit_test(capped_size_has_an_error), cmocka_unit_test(buf_is_a_queue),
+              cmocka_unit_test(secret_buf_wipes_behind_itself),
               cmocka_unit_test(buf_cap_is_kept_and_big_blocks_are_given_back),
               cmocka_unit_test(files_are_replaced_whole),
               cmocka_unit_test(arena_stops_at_its_budget), cmocka_unit_test(secret_is_wiped),
