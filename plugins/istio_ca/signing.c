@@ -172,17 +172,14 @@ static void attempt_failed(struct ca_call *call, int err, bool is_final, bool is
     call->is_retryable = is_retryable;
 }
 
-/* The stage that failed is named: "cannot connect" and "is not trusted" lead to different doors. */
+/* A dialling failure names stage and address itself; what comes after it does not. */
 static void fail_by_channel(struct ca_call *call, const struct rig_grpc_status *status)
 {
-    static const char *const stages[] = {
-        [RIG_DIAL_RESOLVE] = "name resolution failed",
-        [RIG_DIAL_CONNECT] = "cannot connect",
-        [RIG_DIAL_TLS] = "TLS failed",
-        [RIG_DIAL_DONE] = "connection lost",
-    };
-    rig_fault_set(&call->why, RIG_E_ABSENT, "%s: %s: %s", call->options->workload->ca.address,
-                  stages[status->stage], status->message);
+    if (status->stage == RIG_DIAL_DONE)
+        rig_fault_set(&call->why, RIG_E_ABSENT, "connection to %s is of no use: %s",
+                      call->options->workload->ca.address, status->message);
+    else
+        rig_fault_set(&call->why, RIG_E_ABSENT, "%s", status->message);
     attempt_failed(call, RIG_E_ABSENT, false, signing_is_retryable(status->code));
 }
 
@@ -274,13 +271,11 @@ static int token_read(struct ca_call *call, struct rig_secret *value, struct rig
                                 "the token file holds a character that is in no token");
     }
     if (err == 0) {
-        size_t len = sizeof(BEARER) - 1 + text.len;
-        uint8_t *at = rig_alloc(len);
-        memcpy(at, BEARER, sizeof(BEARER) - 1);
-        memcpy(at + sizeof(BEARER) - 1, text.at, text.len);
-        rig_secret_set(value, rig_slice(at, len));
-        rig_wipe(at, len);
-        rig_free(at);
+        struct rig_buf bearer = {.is_secret = true};
+        rig_buf_append_text(&bearer, BEARER);
+        rig_buf_append_slice(&bearer, text);
+        rig_secret_set(value, rig_buf_slice(&bearer));
+        rig_buf_deinit(&bearer);
     }
     rig_secret_deinit(&token);
     return err;
@@ -376,6 +371,7 @@ static int channel_open(struct ca_call *call, struct rig_fault *why)
                  .server_name = peer->server_name,
                  .timeout_ms = timeout_ms,
                  .user_timeout_ms = SIGNING_ATTEMPT_MS},
+        .h2 = {.is_secret = true}, /* the token */
     };
     return rig_grpc_channel_open(call->options->loop, &channel, &channel_events, call,
                                  &call->channel, why);

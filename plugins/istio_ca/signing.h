@@ -16,8 +16,9 @@
 #include "plugins/services/ca.h"
 #include "plugins/services/workload.h"
 
-#define SIGNING_ATTEMPT_MS 10000u /* Istio's agent sets no limit; a silent CA blocks it for good   \
-                                   */
+#define SIGNING_ATTEMPT_MS                                                                         \
+    10000u /* Istio's agent sets no limit; a silent CA blocks it for good                          \
+            */
 #define SIGNING_TOTAL_MS 30000u
 #define SIGNING_ATTEMPTS 5u
 
