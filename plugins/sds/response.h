@@ -14,7 +14,6 @@ struct sds_resource {
     struct secret secret;
 };
 
-/* Appends to `out`, in one piece: no copy of a key is left behind elsewhere. The caller wipes
- * `out`. */
+/* Appends to `out`, which the caller has made secret: no copy of a key is left behind elsewhere. */
 void sds_response_pack(const struct sds_resource *resources, size_t count, const char *version,
                        const char *nonce, struct rig_buf *out);

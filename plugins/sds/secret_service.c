@@ -14,9 +14,9 @@
 #include "core/clock.h"
 #include "core/grpc.h"
 #include "core/log.h"
-#include "core/secret.h"
 #include "plugins/services/secret_source.h"
 
+#include "names.h"
 #include "request.h"
 #include "response.h"
 #include "subscription.h"
@@ -26,15 +26,6 @@
 #define REQUEST_MAX   (4u << 20) /* grpc-go's limit, which Istio's server has on this socket */
 #define QUOTED_MAX    200        /* octets of a peer's text in ours */
 #define VERSION_BYTES (RIG_CLOCK_TEXT_BYTES + 24)
-
-/* A name that at least one stream has subscribed to. */
-struct served_name {
-    struct served_name *next;
-    struct secret_service *service;
-    const struct rig_provider *source;
-    struct secret_watch watch;
-    char name[]; /* NUL-terminated */
-};
 
 struct sds_stream {
     struct sds_stream *next;
@@ -51,7 +42,7 @@ struct secret_service {
     const struct secret_service_options *options;
     struct rig_grpc_server *server;
     struct sds_stream *streams;
-    struct served_name *names;
+    struct names names;
     uv_timer_t timer; /* the next deadline of a waiting request */
     uint32_t nonce_prefix;
     uint64_t answers; /* of this process; also version and nonce */
@@ -65,61 +56,31 @@ static void stream_answer(struct sds_stream *stream);
 
 /* ---- names ---- */
 
-static const struct secret_source_v1 *source_functions(const struct rig_provider *source)
-{
-    return source->functions;
-}
-
-static struct served_name *name_find(const struct secret_service *service, struct rig_slice name)
-{
-    struct served_name *each = service->names;
-    while (each != NULL && !rig_slice_is(name, each->name))
-        each = each->next;
-    return each;
-}
-
-/* The first source that knows the name; NULL when none does. */
-static const struct rig_provider *source_find(const struct secret_service *service,
-                                              struct rig_slice name)
-{
-    const struct secret_service_options *options = service->options;
-    struct secret secret;
-    if (memchr(name.at, 0, name.len) != NULL)
-        return NULL;
-    for (size_t i = 0; i < options->source_count; i++) {
-        const struct rig_provider *source = &options->sources[i];
-        int err = source_functions(source)->current(source->self, name, &secret, NULL);
-        if (err != RIG_E_UNKNOWN)
-            return source;
-    }
-    return NULL;
-}
-
 static bool stream_wants(const struct sds_stream *stream, const char *name)
 {
     return !stream->is_ended &&
            subscriptions_find(&stream->subscriptions, rig_slice_text(name)) != NULL;
 }
 
-static void on_change(struct secret_watch *watch, int err, const struct rig_fault *why)
+static bool is_wanted(void *ctx, const char *name)
 {
-    struct served_name *name = watch->ctx;
-    struct secret_service *service = name->service;
-    struct secret secret;
-    if (err < 0) { /* waiting requests have their own deadline */
-        rig_log_debug(SCOPE, "%s is not there yet: %s", name->name, why->text);
-        return;
-    }
-    if (source_functions(name->source)
-            ->current(name->source->self, rig_slice_text(name->name), &secret, NULL) < 0)
-        return;
+    const struct secret_service *service = ctx;
+    const struct sds_stream *stream = service->streams;
+    while (stream != NULL && !stream_wants(stream, name))
+        stream = stream->next;
+    return stream != NULL;
+}
+
+static void on_change(void *ctx, const struct served_name *name, uint64_t generation)
+{
+    struct secret_service *service = ctx;
     unsigned told = 0;
     for (struct sds_stream *stream = service->streams; stream != NULL; stream = stream->next) {
         if (!stream_wants(stream, name->name))
             continue;
         struct subscription *subscription =
             subscriptions_find(&stream->subscriptions, rig_slice_text(name->name));
-        if (subscription->sent_generation == secret.generation)
+        if (subscription->sent_generation == generation)
             continue;
         told += subscription->sent_generation != 0;
         subscription->is_due = true;
@@ -128,38 +89,6 @@ static void on_change(struct secret_watch *watch, int err, const struct rig_faul
     service->pushes += told;
     if (told > 0)
         rig_log_info(SCOPE, "%s has changed: pushed to %u streams", name->name, told);
-}
-
-static void name_add(struct secret_service *service, struct rig_slice text,
-                     const struct rig_provider *source)
-{
-    struct served_name *name = rig_alloc(sizeof(*name) + text.len + 1);
-    memcpy(name->name, text.at, text.len);
-    name->service = service;
-    name->source = source;
-    name->watch = (struct secret_watch){.name = name->name, .on_change = on_change, .ctx = name};
-    name->next = service->names;
-    service->names = name;
-    source_functions(source)->watch(source->self, &name->watch);
-}
-
-/* Lets go of names that no stream wants any more. */
-static void names_sweep(struct secret_service *service)
-{
-    struct served_name **at = &service->names;
-    while (*at != NULL) {
-        struct served_name *name = *at;
-        const struct sds_stream *stream = service->streams;
-        while (stream != NULL && !stream_wants(stream, name->name))
-            stream = stream->next;
-        if (stream != NULL) {
-            at = &name->next;
-            continue;
-        }
-        source_functions(name->source)->unwatch(name->source->self, &name->watch);
-        *at = name->next;
-        rig_free(name);
-    }
 }
 
 /* ---- waiting ---- */
@@ -206,9 +135,8 @@ static int subscription_current(const struct sds_stream *stream,
                                 const struct subscription *subscription, struct secret *secret,
                                 struct rig_fault *why)
 {
-    struct rig_slice text = subscription_name(subscription);
-    const struct served_name *name = name_find(stream->service, text);
-    return source_functions(name->source)->current(name->source->self, text, secret, why);
+    return names_current(names_find(&stream->service->names, subscription_name(subscription)),
+                         secret, why);
 }
 
 static void stream_give_up(struct sds_stream *stream)
@@ -245,7 +173,7 @@ static void stream_send(struct sds_stream *stream, const struct sds_resource *re
     struct secret_service *service = stream->service;
     char version[VERSION_BYTES];
     char now[RIG_CLOCK_TEXT_BYTES];
-    struct rig_buf message = {0};
+    struct rig_buf message = {.is_secret = true};
     service->answers++;
     rig_clock_text(rig_clock_wall_s(), now);
     snprintf(version, sizeof(version), "%s/%" PRIu64, now, service->answers);
@@ -254,7 +182,6 @@ static void stream_send(struct sds_stream *stream, const struct sds_resource *re
     sds_response_pack(resources, count, version, stream->subscriptions.nonce, &message);
     stream->is_nack_logged = false;
     rig_grpc_call_send(stream->call, rig_buf_slice(&message));
-    rig_wipe(message.at, message.len);
     rig_buf_deinit(&message);
     if (service->answers == 1)
         service->options->on_first_delivery(service->options->ctx);
@@ -350,15 +277,11 @@ static bool names_check(struct sds_stream *stream, const struct sds_request *req
     size_t cursor = 0;
     struct rig_slice name;
     while (sds_request_name(request, &cursor, &name)) {
-        if (name_find(service, name) != NULL)
-            continue;
-        const struct rig_provider *source = source_find(service, name);
-        if (source == NULL) {
+        if (names_add(&service->names, name) == NULL) {
             stream_end(stream, RIG_GRPC_INVALID_ARGUMENT, "unknown secret name \"%.*s\"",
                        (int)(name.len < QUOTED_MAX ? name.len : QUOTED_MAX), (const char *)name.at);
             return false;
         }
-        name_add(service, name, source);
     }
     return true;
 }
@@ -401,13 +324,13 @@ static void on_message(void *ctx, struct rig_slice message)
     if (kind == REQUEST_STALE)
         return;
     if (kind != REQUEST_UNSUBSCRIBE && !names_check(stream, &request)) {
-        names_sweep(service);
+        names_sweep(&service->names);
         return;
     }
     subscriptions_apply(&stream->subscriptions, kind, &request);
     if (due_count(stream) == 0)
         stream->deadline_ms = 0; /* what it waited for is no longer wanted */
-    names_sweep(service);
+    names_sweep(&service->names);
     stream_answer(stream);
 }
 
@@ -435,7 +358,7 @@ static void on_stream_close(void *ctx, const struct rig_grpc_status *status)
     *at = stream->next;
     subscriptions_deinit(&stream->subscriptions);
     rig_free(stream);
-    names_sweep(service);
+    names_sweep(&service->names);
 }
 
 static const struct rig_grpc_handler stream_handler = {
@@ -488,9 +411,14 @@ int secret_service_open(const struct secret_service_options *options,
         .socket_mode = options->socket_mode,
         .methods = methods,
         .ctx = it,
-        .h2 = {.max_streams = 100000},
+        .h2 = {.max_streams = 100000, .is_secret = true},
     };
     it->options = options;
+    it->names = (struct names){.sources = options->sources,
+                               .source_count = options->source_count,
+                               .is_wanted = is_wanted,
+                               .on_change = on_change,
+                               .ctx = it};
     int err = rig_grpc_server_open(options->loop, &server, &it->server, why);
     if (err < 0) {
         rig_free(it);
@@ -538,12 +466,11 @@ static struct rig_doc *name_status(const struct secret_service *service,
                                    const struct served_name *name, struct rig_arena *arena)
 {
     struct rig_doc *doc = rig_doc_map(arena);
-    struct rig_slice text = rig_slice_text(name->name);
     struct secret secret;
     int64_t streams = 0;
     for (struct sds_stream *stream = service->streams; stream != NULL; stream = stream->next)
         streams += stream_wants(stream, name->name);
-    int err = source_functions(name->source)->current(name->source->self, text, &secret, NULL);
+    int err = names_current(name, &secret, NULL);
     rig_doc_set(arena, doc, "name", rig_doc_text(arena, name->name));
     rig_doc_set(arena, doc, "source", rig_doc_text(arena, name->source->plugin));
     rig_doc_set(arena, doc, "streams", rig_doc_int(arena, streams));
@@ -568,7 +495,7 @@ void secret_service_status(const struct secret_service *service, struct rig_aren
     rig_doc_set(arena, out, "nacks", rig_doc_int(arena, (int64_t)service->nacks));
     rig_doc_set(arena, out, "refused", rig_doc_int(arena, (int64_t)service->refused));
     struct rig_doc *names = rig_doc_list(arena);
-    for (struct served_name *name = service->names; name != NULL; name = name->next)
+    for (const struct served_name *name = service->names.first; name != NULL; name = name->next)
         rig_doc_push(arena, names, name_status(service, name, arena));
     rig_doc_set(arena, out, "names", names);
 }

@@ -125,7 +125,7 @@ def test_wrong_root_is_named_and_the_right_one_taken_up(ca, new_secrets_agent, n
     ca.start()
     agent = new_secrets_agent(root_pem=Authority("stranger").root_pem).start()
     stream = new_stream(agent).subscribe("default")
-    agent.wait_log("no workload certificate: .*TLS failed")
+    agent.wait_log("no workload certificate: .*TLS handshake")
     assert ca.signed == []
     agent.write("var/run/secrets/istio/root-cert.pem", ca.authority.root_pem)
     key_pair(stream.next()["default"])
@@ -135,7 +135,7 @@ def test_server_of_another_name_is_refused(ca, new_secrets_agent, authority):
     ca.server.tls = authority.issue(["somebody.else"])
     ca.start()
     agent = new_secrets_agent().start()
-    agent.wait_log("no workload certificate: .*TLS failed")
+    agent.wait_log("no workload certificate: .*TLS handshake")
     assert ca.signed == []
 
 

@@ -12,7 +12,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.secret.v3 import sds_pb2_grpc
 
 from harness import pki
+from harness.memory_scan import occurrences
 from harness.secret_stream import SECRET_TYPE, key_pair, roots_pem
+from harness.wait import wait_for
 
 
 def test_key_chain_and_roots_are_what_the_ca_signed(ca, new_secrets_agent, new_stream):
@@ -103,6 +105,23 @@ def test_broken_site_policy_is_said_and_mended_without_restart(ca, new_secrets_a
     assert ca.signed == []
     agent.write("site/cert_policy.lua", "return {}")
     key_pair(stream.next()["default"])
+
+
+@pytest.mark.parametrize("kind", ["RSA", "ECDSA"])
+def test_key_lies_in_memory_once(ca, new_secrets_agent, new_stream, kind):
+    """What carried it to the proxy has been wiped, and so has what OpenSSL made it in."""
+    ca.start()
+    agent = new_secrets_agent(rsa=kind == "RSA").start()
+    for _ in range(3):
+        secret = new_stream(agent).subscribe("default").next()["default"]
+    key, _, _ = key_pair(secret)
+    line = secret.tls_certificate.private_key.inline_bytes.splitlines()[2]
+    wait_for(lambda: len(occurrences(agent.pid, line)) == 1, what="one copy of the key's text")
+    numbers = key.private_numbers()
+    number = (numbers.p.to_bytes(128, "little") if kind == "RSA"
+              else numbers.private_value.to_bytes(32, "little"))
+    assert occurrences(agent.pid, number) == []
+    assert occurrences(agent.pid, number[::-1]) == []
 
 
 # ---- the rules of a stream ----
