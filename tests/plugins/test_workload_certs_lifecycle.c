@@ -2,6 +2,7 @@
 /* The plugin as a whole: in a host, with a CA and a pod of this file, and the shipped policy. */
 #include "tests/harness/test.h"
 
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -310,6 +311,7 @@ static int set_up(void **state)
 {
     static const enum behaviour good[] = {GOOD};
     (void)state;
+    setenv("UV_THREADPOOL_SIZE", "2", 1); /* as the program does; counts before the first work */
     memset(&scene, 0, sizeof(scene));
     snprintf(scene.dir, sizeof(scene.dir), "/tmp/rig-certs-XXXXXX");
     assert_non_null(mkdtemp(scene.dir));
@@ -577,6 +579,46 @@ static void bad_grace_ratio_does_not_lose_the_certificate(void **state)
     assert_string_equal(scene.trace, "ROOTCA, default");
 }
 
+/* Takes the C library's place: a resolver that does not answer. */
+static uv_sem_t resolver_hangs, resolver_may_go;
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **result)
+{
+    (void)node, (void)service, (void)hints, (void)result;
+    uv_sem_post(&resolver_hangs);
+    uv_sem_wait(&resolver_may_go);
+    return EAI_AGAIN;
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *result)
+{
+    (void)request, (void)result;
+    assert_int_equal(status, UV_EAI_AGAIN);
+}
+
+static void key_is_made_while_resolvers_hang(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    uv_getaddrinfo_t requests[3];
+    uv_sem_init(&resolver_hangs, 0);
+    uv_sem_init(&resolver_may_go, 0);
+    uv_loop_init(&loop);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(uv_getaddrinfo(&loop, &requests[i], on_resolved, "hang.test", NULL, NULL),
+                         0);
+    uv_sem_wait(&resolver_hangs);
+    assert_int_equal(run((const char *const[]){"eccSignatureAlgorithm", "ECDSA", NULL}), 0);
+    assert_string_equal(scene.trace, "ROOTCA, default");
+    for (size_t i = 0; i < 3; i++)
+        uv_sem_post(&resolver_may_go);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    uv_sem_destroy(&resolver_hangs);
+    uv_sem_destroy(&resolver_may_go);
+}
+
 static void wrong_options_stop_the_start(void **state)
 {
     (void)state;
@@ -599,4 +641,5 @@ RIG_TEST_MAIN(
     cmocka_unit_test_setup_teardown(bad_policy_asks_for_nothing, set_up, tear_down),
     cmocka_unit_test_setup_teardown(bad_grace_ratio_does_not_lose_the_certificate, set_up,
                                     tear_down),
+    cmocka_unit_test_setup_teardown(key_is_made_while_resolvers_hang, set_up, tear_down),
     cmocka_unit_test_setup_teardown(wrong_options_stop_the_start, set_up, tear_down))
