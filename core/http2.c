@@ -52,6 +52,8 @@ static void scratch_unref(void)
 
 static void out_release(struct rig_h2 *h2)
 {
+    if (h2->options.is_secret && h2->out != NULL)
+        rig_wipe(h2->out, h2->out_len);
     if (scratch.out == NULL)
         scratch.out = h2->out;
     else
@@ -395,7 +397,6 @@ struct rig_h2 *rig_h2_open(uv_loop_t *loop, struct rig_stream *stream,
     struct rig_h2 *h2 = rig_new(struct rig_h2);
     h2->stream = stream;
     h2->options = *options;
-    h2->out.is_secret = options->is_secret;
     h2->events = events;
     h2->ctx = ctx;
     h2->streams.prev = h2->streams.next = &h2->streams;
