@@ -38,12 +38,11 @@ class ServerStream:
 
 
 class AdsServer:
-    """For GrpcServer. reads=False: requests are left in the transport."""
+    """For GrpcServer. refuses: (code, details), every call ends so."""
 
-    def __init__(self, reads=True, refuses=None):
+    def __init__(self, refuses=None):
         self.streams = []
-        self.reads = reads
-        self.refuses = refuses   # (code, details): every call ends so
+        self.refuses = refuses
 
     def register(self, server):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(
@@ -69,8 +68,7 @@ class AdsServer:
         if not context.add_callback(lambda: self._over(stream)):
             stream.is_open = False   # over before it began
             return
-        if self.reads:
-            threading.Thread(target=self._read, args=(stream, requests), daemon=True).start()
+        threading.Thread(target=self._read, args=(stream, requests), daemon=True).start()
         while True:
             item = stream._outbox.get()
             if item is _END:

@@ -48,9 +48,9 @@ def release_binary():
 @pytest.fixture
 def new_control_plane(server_tls, closing):
     """A started GrpcServer with one AdsServer, `ads`."""
-    def make(tls=None, port=None, start=True, **options):
-        ads = AdsServer(**options)
-        server = GrpcServer([ads], tls=tls or server_tls, port=port)
+    def make(tls=server_tls, start=True):
+        ads = AdsServer()
+        server = GrpcServer([ads], tls=tls)
         server.ads, server.close = ads, server.kill
         closing.append(server)
         return server.start() if start else server

@@ -12,11 +12,12 @@ import grpc
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from harness import raw_h2
 from harness.ads import big_response, request, response
 from harness.agent import memory_kb
 from harness.control_plane import CDS
 from harness.pki import Authority, now
-from harness.wait import wait_for
+from harness.wait import Timeout, wait_for
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 ASK = [request("sotw", CDS)]
@@ -271,6 +272,52 @@ def test_attempt_ends_with_envoys_stream(new_relay, new_envoy, silent_server):
     wait_for(lambda: server.accepted == 3, what="the newer one's attempt")
     wait_for(lambda: len(server.ended) == 2, what="the end of the older one's attempt")
     assert not newer.call.done()
+
+
+KEEPALIVE = {"GRPC_KEEPALIVE_INTERVAL": "1s", "GRPC_KEEPALIVE_TIMEOUT": "500ms"}
+
+
+def test_control_plane_that_falls_silent_is_given_up(new_relay, new_raw_control_plane, new_envoy):
+    def serve(connection, stream_id):
+        connection.respond(stream_id)
+        connection.write(stream_id, raw_h2.message(response("sotw", CDS)))
+        connection.pings_answered = False
+
+    relay = new_relay(new_raw_control_plane(serve).address, env=KEEPALIVE)
+    envoy = new_envoy(relay, first=ASK)
+    envoy.wait_responses(1)
+    started = time.monotonic()
+    code, details = envoy.wait_end()
+    assert code == UNAVAILABLE and "PING" in details
+    assert 1 < time.monotonic() - started < 10
+
+
+def test_envoy_that_falls_silent_is_given_up(new_relay, control_plane, new_raw_envoy):
+    relay = new_relay(control_plane.address, env=KEEPALIVE)
+    envoy, _ = new_raw_envoy(relay)
+    envoy.pings_answered = False
+    upstream = control_plane.ads.wait_stream()
+    wait_for(lambda: envoy.is_lost, what="the end of Envoy's connection")
+    wait_for(lambda: not upstream.is_open, what="the end of the upstream stream")
+
+
+def test_silence_alone_is_no_failure(new_relay, control_plane, new_envoy):
+    """With PINGs answered an idle pair outlives several intervals."""
+    relay = new_relay(control_plane.address, env=KEEPALIVE)
+    envoy = new_envoy(relay, first=ASK)
+    upstream = control_plane.ads.wait_stream()
+    with pytest.raises(Timeout):
+        wait_for(envoy.call.done, 4)
+    upstream.send(response("sotw", CDS))
+    envoy.wait_responses(1)
+
+
+def test_control_plane_without_tls(kind, new_relay, new_control_plane, new_envoy):
+    control_plane = new_control_plane(tls=None)
+    relay = new_relay(control_plane.address, proxy_config={"controlPlaneAuthPolicy": "NONE"})
+    envoy = new_envoy(relay, kind, first=[request(kind, CDS)])
+    control_plane.ads.wait_stream().send(response(kind, CDS))
+    envoy.wait_responses(1)
 
 
 def test_sigterm_ends_in_order(kind, new_relay, control_plane, new_envoy):
