@@ -11,6 +11,7 @@
 
 #include "alloc.h"
 #include "http2_session.h"
+#include "secret.h"
 #include "stream.h"
 
 #define SCRATCH_BYTES   65536
