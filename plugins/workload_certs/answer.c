@@ -54,6 +54,13 @@ static struct rig_slice trim(struct rig_slice text)
     return text;
 }
 
+/* An encrypted block has no passphrase here; without this OpenSSL would ask the terminal. */
+static int no_passphrase(char *at, int len, int is_writing, void *ctx)
+{
+    (void)at, (void)len, (void)is_writing, (void)ctx;
+    return -1;
+}
+
 /* Appends all certificates of a PEM text to `into`: their number, or RIG_E_SYNTAX. */
 static int certificates_read(struct rig_slice pem, STACK_OF(X509) * into)
 {
@@ -62,7 +69,7 @@ static int certificates_read(struct rig_slice pem, STACK_OF(X509) * into)
     if (bio == NULL)
         return RIG_E_CRYPTO;
     for (;;) {
-        X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+        X509 *certificate = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
         if (certificate == NULL)
             break;
         if (sk_X509_push(into, certificate) == 0) {

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <openssl/bio.h>
 #include <openssl/ec.h>
@@ -220,6 +221,34 @@ static void what_is_no_certificate_is_refused_with_its_place(void **state)
     rig_buf_deinit(&both);
 }
 
+/* OpenSSL would ask the terminal for a passphrase, and stop the loop until somebody types one. */
+static void encrypted_pem_is_refused_without_a_question(void **state)
+{
+    (void)state;
+    struct answer answer;
+    struct rig_fault why;
+    struct rig_buf encrypted = {0};
+    const char *body = strchr(leaf.pem, '\n') + 1;
+    rig_buf_printf(&encrypted,
+                   "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\n"
+                   "DEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n%s",
+                   body);
+    char typed[8] = "";
+    int ends[2], input = dup(STDIN_FILENO);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(write(ends[1], "secret\n", 7), 7);
+    close(ends[1]);
+    dup2(ends[0], STDIN_FILENO);
+    int err = READ(&answer, &why, rig_buf_text(&encrypted), root.pem);
+    ssize_t left = read(STDIN_FILENO, typed, sizeof(typed));
+    dup2(input, STDIN_FILENO);
+    close(input);
+    close(ends[0]);
+    assert_int_equal(err, RIG_E_SYNTAX);
+    assert_int_equal(left, 7);
+    rig_buf_deinit(&encrypted);
+}
+
 static void certificate_of_another_key_is_refused(void **state)
 {
     (void)state;
@@ -338,6 +367,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(more_than_64_elements_are_refused),
         cmocka_unit_test(more_than_a_megabyte_is_refused),
         cmocka_unit_test(what_is_no_certificate_is_refused_with_its_place),
+        cmocka_unit_test(encrypted_pem_is_refused_without_a_question),
         cmocka_unit_test(certificate_of_another_key_is_refused),
         cmocka_unit_test(certificate_that_has_ended_is_refused),
         cmocka_unit_test(another_identity_is_remarked_and_served),
