@@ -41,27 +41,36 @@ void status_printable(struct rig_buf *out, struct rig_slice text)
     rig_buf_commit(out, text.len);
 }
 
-/* The row of a type, made at first sight; NULL for no type, or one too many. */
-static struct status_row *find_row(struct status *status, struct rig_slice type_url)
+/* NULL when nothing of this type has passed. */
+static struct status_row *find_row(const struct status *status, struct rig_slice type_url)
 {
-    if (type_url.len == 0)
-        return NULL;
-    for (size_t i = 0; i < status->count; i++) {
-        if (rig_slice_equal(rig_buf_slice(&status->rows[i].type_url), type_url))
-            return &status->rows[i];
+    struct rig_buf key = {0};
+    struct status_row *found = NULL;
+    status_printable(&key, type_url);
+    for (size_t i = 0; i < status->count && found == NULL; i++) {
+        if (rig_slice_equal(rig_buf_slice(&status->rows[i].type_url), rig_buf_slice(&key)))
+            found = &status->rows[i];
     }
-    if (status->count == STATUS_TYPES_MAX)
-        return NULL;
+    rig_buf_deinit(&key);
+    return found;
+}
+
+/* The row of a type, made at first sight; NULL for no type, or one too many. */
+static struct status_row *make_row(struct status *status, struct rig_slice type_url)
+{
+    struct status_row *row = find_row(status, type_url);
+    if (row != NULL || type_url.len == 0 || status->count == STATUS_TYPES_MAX)
+        return row;
     status->rows = rig_realloc(status->rows, (status->count + 1) * sizeof(*status->rows));
-    struct status_row *row = &status->rows[status->count++];
+    row = &status->rows[status->count++];
     *row = (struct status_row){0};
-    rig_buf_append_slice(&row->type_url, type_url);
+    status_printable(&row->type_url, type_url);
     return row;
 }
 
 void status_push(struct status *status, const struct scan *response, uint64_t bytes)
 {
-    struct status_row *row = find_row(status, scan_type(&response->type_url));
+    struct status_row *row = make_row(status, scan_type(&response->type_url));
     if (row == NULL)
         return;
     status_printable(&row->version, scan_slice(&response->version));

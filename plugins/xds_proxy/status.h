@@ -36,7 +36,8 @@ void status_deinit(struct status *status);
 /* A whole response of `bytes` octets went to Envoy. */
 void status_push(struct status *status, const struct scan *response, uint64_t bytes);
 
-/* A request came from Envoy: counts it when it is an ACK or a NACK. */
+/* A request came from Envoy: counts it when it is an ACK or a NACK of a type that has passed.
+ * Anybody in the pod can send requests, so what they name gets no row. */
 void status_reply(struct status *status, const struct scan *request);
 
 /* True the first time for these two texts (and again when much else was said in between). */

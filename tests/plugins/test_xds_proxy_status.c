@@ -55,8 +55,8 @@ static void only_requests_with_a_nonce_are_replies(void **state)
     struct status status = {0};
     struct xds_type_status row;
     struct scan scan = scan_of("T", "");
+    status_push(&status, &scan, 1);
     status_reply(&status, &scan);
-    assert_false(status_type(&status, 0, &row));
     set_text(&scan.nonce, "n");
     status_reply(&status, &scan);
     scan.has_error = true;
@@ -66,7 +66,7 @@ static void only_requests_with_a_nonce_are_replies(void **state)
     assert_true(status_type(&status, 0, &row));
     assert_int_equal(row.acks, 1);
     assert_int_equal(row.nacks, 2);
-    assert_int_equal(row.pushes, 0);
+    assert_int_equal(row.pushes, 1);
     assert_string_equal(row.last_nack, "line one line ?? two");
     scan_deinit(&scan);
     status_deinit(&status);
@@ -88,6 +88,30 @@ static void types_are_bounded(void **state)
     assert_true(status_type(&status, STATUS_TYPES_MAX - 1, &row));
     assert_string_equal(row.type_url, "type 63");
     assert_false(status_type(&status, STATUS_TYPES_MAX, &row));
+    scan_deinit(&scan);
+    status_deinit(&status);
+}
+
+/* Any process of the pod can send requests; what it names must not take the rows of what passed. */
+static void replies_make_no_rows(void **state)
+{
+    (void)state;
+    struct status status = {0};
+    struct xds_type_status row;
+    struct scan scan = scan_of("", "n");
+    for (int i = 0; i < STATUS_TYPES_MAX; i++) {
+        char type_url[32];
+        snprintf(type_url, sizeof(type_url), "invented %d", i);
+        set_text(&scan.type_url, type_url);
+        status_reply(&status, &scan);
+    }
+    set_text(&scan.type_url, "real\n\xff");
+    status_push(&status, &scan, 1);
+    status_reply(&status, &scan);
+    assert_true(status_type(&status, 0, &row));
+    assert_string_equal(row.type_url, "real ?");
+    assert_int_equal(row.acks, 1);
+    assert_false(status_type(&status, 1, &row));
     scan_deinit(&scan);
     status_deinit(&status);
 }
@@ -119,5 +143,6 @@ static void failure_is_kept_until_recovery(void **state)
 
 RIG_TEST_MAIN(cmocka_unit_test(push_replaces_what_was_known),
               cmocka_unit_test(only_requests_with_a_nonce_are_replies),
-              cmocka_unit_test(types_are_bounded), cmocka_unit_test(same_thing_is_said_once),
+              cmocka_unit_test(types_are_bounded), cmocka_unit_test(replies_make_no_rows),
+              cmocka_unit_test(same_thing_is_said_once),
               cmocka_unit_test(failure_is_kept_until_recovery))
