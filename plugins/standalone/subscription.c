@@ -29,6 +29,7 @@ static struct subscription_entry *entry_get(struct subscription *subscription, c
     entry = rig_alloc(sizeof(*entry) + len + 1);
     memcpy(entry->name, name, len + 1);
     HASH_ADD_KEYPTR(hh, subscription->entries, entry->name, len, entry);
+    subscription->name_octets += len;
     return entry;
 }
 
@@ -36,8 +37,10 @@ static struct subscription_entry *entry_get(struct subscription *subscription, c
 static struct subscription_entry *entry_take(struct subscription *subscription, const char *name)
 {
     struct subscription_entry *entry = entry_find(subscription, name);
+    size_t len = strlen(name);
     if (entry == NULL && (HASH_COUNT(subscription->entries) >= SUBSCRIPTION_NAMES_MAX ||
-                          strlen(name) > SUBSCRIPTION_NAME_BYTES_MAX))
+                          len > SUBSCRIPTION_NAME_BYTES_MAX ||
+                          subscription->name_octets + len > SUBSCRIPTION_OCTETS_MAX))
         return NULL;
     return entry_get(subscription, name);
 }
@@ -45,6 +48,7 @@ static struct subscription_entry *entry_take(struct subscription *subscription, 
 static void entry_remove(struct subscription *subscription, struct subscription_entry *entry)
 {
     HASH_DEL(subscription->entries, entry); /* NOLINT(clang-analyzer-core.NullDereference) */
+    subscription->name_octets -= strlen(entry->name);
     rig_free(entry);
 }
 

@@ -21,6 +21,7 @@
 
 #define SUBSCRIPTION_NAMES_MAX      50000
 #define SUBSCRIPTION_NAME_BYTES_MAX 4096
+#define SUBSCRIPTION_OCTETS_MAX     (4u << 20) /* of all names: what one SotW request can hold */
 #define SUBSCRIPTION_NACK_BYTES     512
 
 struct subscription_entry {
@@ -40,6 +41,7 @@ struct subscription {
     bool is_due;      /* is to be answered even if there is nothing to say */
     bool is_refused;  /* SotW, wildcard: the set `version` was refused */
     struct subscription_entry *entries;
+    size_t name_octets;                    /* of all entries */
     uint64_t nonce;                        /* of the last response; 0: none */
     char version[SNAPSHOT_VERSION_BYTES];  /* of the set, in that response */
     char accepted[SNAPSHOT_VERSION_BYTES]; /* of the set, last ACK */

@@ -406,6 +406,43 @@ static void too_many_names_end_the_stream(void **state)
     rig_arena_deinit(&large);
 }
 
+/* In the delta variant names add up over requests; so long ones do sooner than many. */
+static void too_many_octets_of_names_end_the_stream(void **state)
+{
+    (void)state;
+    static char name[SUBSCRIPTION_NAME_BYTES_MAX + 1];
+    char *names[] = {name};
+    char empty[] = "";
+    enum subscription_event event;
+    Mesh__Discovery__DeltaDiscoveryRequest request = MESH__DISCOVERY__DELTA_DISCOVERY_REQUEST__INIT;
+    request.response_nonce = empty;
+    request.n_resource_names_subscribe = 1;
+    sub.type = SNAPSHOT_ENDPOINTS;
+    size_t most = SUBSCRIPTION_OCTETS_MAX / SUBSCRIPTION_NAME_BYTES_MAX;
+    int err = 0;
+    size_t taken = 0;
+    while (err == 0 && taken <= most) {
+        memset(name, 'a', sizeof(name) - 1);
+        int len = snprintf(name, 16, "%zu", taken);
+        name[len] = 'a';
+        request.resource_names_subscribe = names;
+        err = subscription_take_delta(&sub, &request, &event);
+        taken += err == 0;
+        /* What is given up makes room again. */
+        if (taken == most / 2) {
+            request.n_resource_names_subscribe = 0;
+            request.n_resource_names_unsubscribe = 1;
+            request.resource_names_unsubscribe = names;
+            assert_int_equal(subscription_take_delta(&sub, &request, &event), 0);
+            request.n_resource_names_unsubscribe = 0;
+            request.n_resource_names_subscribe = 1;
+            assert_int_equal(subscription_take_delta(&sub, &request, &event), 0);
+        }
+    }
+    assert_int_equal(err, RIG_E_TOO_LARGE);
+    assert_in_range(taken, most - 1, most);
+}
+
 static void too_long_names_end_the_stream(void **state)
 {
     (void)state;
@@ -445,4 +482,5 @@ RIG_TEST_MAIN(
                                     begin, end),
     cmocka_unit_test_setup_teardown(delta_verdict_is_about_its_own_response, begin, end),
     cmocka_unit_test_setup_teardown(too_many_names_end_the_stream, begin, end),
+    cmocka_unit_test_setup_teardown(too_many_octets_of_names_end_the_stream, begin, end),
     cmocka_unit_test_setup_teardown(too_long_names_end_the_stream, begin, end))
