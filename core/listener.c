@@ -151,20 +151,22 @@ static int numeric_address(const char *text, struct sockaddr_storage *name, stru
 
 static int bound_address(struct rig_listener *listener)
 {
-    struct sockaddr_storage name;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } name = {0};
     socklen_t len = sizeof(name);
-    char host[INET6_ADDRSTRLEN];
-    if (getsockname(listener->fd, (struct sockaddr *)&name, &len) < 0)
+    char host[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 16];
+    if (getsockname(listener->fd, &name.any, &len) < 0)
         return -errno;
-    bool is_v6 = name.ss_family == AF_INET6;
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&name;
-    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&name;
-    int err = is_v6 ? uv_ip6_name(v6, host, sizeof(host)) : uv_ip4_name(v4, host, sizeof(host));
+    bool is_v6 = name.any.sa_family == AF_INET6;
+    int err = is_v6 ? uv_ip6_name(&name.v6, host, sizeof(host))
+                    : uv_ip4_name(&name.v4, host, sizeof(host));
     if (err < 0)
         return err;
-    char text[INET6_ADDRSTRLEN + 16];
     snprintf(text, sizeof(text), is_v6 ? "[%s]:%u" : "%s:%u", host,
-             ntohs(is_v6 ? v6->sin6_port : v4->sin_port));
+             ntohs(is_v6 ? name.v6.sin6_port : name.v4.sin_port));
     listener->address = rig_strdup(text);
     return 0;
 }

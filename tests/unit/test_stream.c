@@ -679,6 +679,9 @@ static void connections_over_the_limit_wait(void **state)
 static void descriptor_shortage_does_not_spin(void **state)
 {
     (void)state;
+    const char *preload = getenv("LD_PRELOAD");
+    if (preload != NULL && strstr(preload, "vgpreload") != NULL)
+        skip(); /* valgrind plays the shortage itself, and closes what accept(2) gave */
     struct scene scene;
     scene_init(&scene);
     scene_listen(&scene, (struct rig_listener_options){.address = "127.0.0.1:0"});
@@ -724,19 +727,21 @@ static void closing_ends_handshakes_but_not_streams(void **state)
     scene_deinit(&scene);
 }
 
-RIG_TEST_MAIN(
-    cmocka_unit_test(plain_carries_both_ways), cmocka_unit_test(tls_carries_both_ways),
-    cmocka_unit_test(stops_reading_when_not_wanted), cmocka_unit_test(octets_inside_tls_are_told),
-    cmocka_unit_test(octets_behind_the_handshake_are_told), cmocka_unit_test(orderly_end_is_zero),
-    cmocka_unit_test(reset_is_an_error), cmocka_unit_test(end_without_close_notify_is_an_error),
-    cmocka_unit_test(write_to_a_gone_peer_fails),
-    cmocka_unit_test(unix_path_of_107_octets_fits_108_does_not),
-    cmocka_unit_test(leftovers_are_removed),
-    cmocka_unit_test(served_socket_is_told_from_a_leftover),
-    cmocka_unit_test(parents_are_made_and_the_mode_is_set),
-    cmocka_unit_test(successor_keeps_its_socket), cmocka_unit_test(bad_addresses_are_refused),
-    cmocka_unit_test(silent_peer_is_dropped_at_the_deadline),
-    cmocka_unit_test(peer_without_tls_is_dropped),
-    cmocka_unit_test(connections_over_the_limit_wait),
-    cmocka_unit_test(descriptor_shortage_does_not_spin),
-    cmocka_unit_test(closing_ends_handshakes_but_not_streams))
+RIG_TEST_MAIN(cmocka_unit_test(plain_carries_both_ways), cmocka_unit_test(tls_carries_both_ways),
+              cmocka_unit_test(stops_reading_when_not_wanted),
+              cmocka_unit_test(octets_inside_tls_are_told),
+              cmocka_unit_test(octets_behind_the_handshake_are_told),
+              cmocka_unit_test(orderly_end_is_zero), cmocka_unit_test(reset_is_an_error),
+              cmocka_unit_test(end_without_close_notify_is_an_error),
+              cmocka_unit_test(write_to_a_gone_peer_fails),
+              cmocka_unit_test(unix_path_of_107_octets_fits_108_does_not),
+              cmocka_unit_test(leftovers_are_removed),
+              cmocka_unit_test(served_socket_is_told_from_a_leftover),
+              cmocka_unit_test(parents_are_made_and_the_mode_is_set),
+              cmocka_unit_test(successor_keeps_its_socket),
+              cmocka_unit_test(bad_addresses_are_refused),
+              cmocka_unit_test(silent_peer_is_dropped_at_the_deadline),
+              cmocka_unit_test(peer_without_tls_is_dropped),
+              cmocka_unit_test(connections_over_the_limit_wait),
+              cmocka_unit_test(descriptor_shortage_does_not_spin),
+              cmocka_unit_test(closing_ends_handshakes_but_not_streams))
