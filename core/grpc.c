@@ -15,6 +15,7 @@
 #include "grpc_status.h"
 
 #define MESSAGE_MAX_BYTES (4u << 20)
+#define COLLECTED_MAX     4 /* largest messages that a connection may have unfinished */
 
 struct grpc_deadline {
     uv_timer_t timer;
@@ -35,11 +36,27 @@ static void on_deadline_closed(uv_handle_t *handle)
     rig_free(handle->data);
 }
 
+/* What was collected of a message is delivered, or not wanted any more. */
+static struct rig_buf message_take(struct rig_grpc_call *call)
+{
+    struct rig_buf message = call->message;
+    call->message = (struct rig_buf){0};
+    if (call->collected != NULL)
+        *call->collected -= message.len;
+    return message;
+}
+
+static void message_drop(struct rig_grpc_call *call)
+{
+    struct rig_buf message = message_take(call);
+    rig_buf_deinit(&message);
+}
+
 static void call_free(struct rig_grpc_call *call)
 {
     if (call->deadline != NULL)
         uv_close((uv_handle_t *)&call->deadline->timer, on_deadline_closed);
-    rig_buf_deinit(&call->message);
+    message_drop(call);
     rig_buf_deinit(&call->lengths);
     rig_free(call->text);
     rig_free(call);
@@ -82,7 +99,7 @@ static void call_done(struct rig_grpc_call *call, int code, char *text, bool is_
     call->is_reset = is_reset;
     call->is_mid_message = grpc_deframer_is_mid(&call->in);
     call->in.is_stopped = true;
-    rig_buf_deinit(&call->message);
+    message_drop(call);
     if (call->deadline != NULL)
         uv_timer_stop(&call->deadline->timer);
 }
@@ -197,6 +214,11 @@ void grpc_call_limit(struct rig_grpc_call *call, uv_loop_t *loop, uint32_t timeo
 
 /* ---- messages in ---- */
 
+static size_t message_max(const struct rig_grpc_handler *handler)
+{
+    return handler->message_max_bytes > 0 ? handler->message_max_bytes : MESSAGE_MAX_BYTES;
+}
+
 static void on_message_begin(void *ctx, uint32_t length)
 {
     struct rig_grpc_call *call = ctx;
@@ -206,7 +228,7 @@ static void on_message_begin(void *ctx, uint32_t length)
             handler->on_begin(call->ctx, length);
         return;
     }
-    size_t max = handler->message_max_bytes > 0 ? handler->message_max_bytes : MESSAGE_MAX_BYTES;
+    size_t max = message_max(handler);
     if (length > max) {
         char text[96];
         snprintf(text, sizeof(text), "received message larger than max (%u vs. %zu)", length, max);
@@ -217,6 +239,20 @@ static void on_message_begin(void *ctx, uint32_t length)
     call->whole = rig_slice(NULL, 0);
 }
 
+/* A stream costs its peer nothing, so what all of them hold together has a limit too. */
+static void message_append(struct rig_grpc_call *call, struct rig_slice bytes)
+{
+    if (call->collected != NULL) {
+        if (*call->collected + bytes.len > COLLECTED_MAX * message_max(call->handler)) {
+            grpc_call_fail(call, RIG_GRPC_RESOURCE_EXHAUSTED,
+                           "too many messages of this connection are not finished");
+            return;
+        }
+        *call->collected += bytes.len;
+    }
+    rig_buf_append_slice(&call->message, bytes);
+}
+
 static void on_message_bytes(void *ctx, struct rig_slice bytes)
 {
     struct rig_grpc_call *call = ctx;
@@ -224,7 +260,7 @@ static void on_message_bytes(void *ctx, struct rig_slice bytes)
         if (bytes.len == call->message_bytes)
             call->whole = bytes; /* its end follows at once: no copy */
         else
-            rig_buf_append_slice(&call->message, bytes);
+            message_append(call, bytes);
         return;
     }
     call->handed_bytes += bytes.len;
@@ -242,8 +278,7 @@ static void on_message_end(void *ctx)
         return;
     }
     /* The owner may end the call from inside; the octets must outlive that. */
-    struct rig_buf message = call->message;
-    call->message = (struct rig_buf){0};
+    struct rig_buf message = message_take(call);
     handler->on_message(call->ctx, message.len > 0 ? rig_buf_slice(&message) : call->whole);
     rig_buf_deinit(&message);
 }

@@ -48,7 +48,9 @@ struct rig_grpc_handler {
     void (*on_begin)(void *ctx, uint32_t length);
     void (*on_bytes)(void *ctx, struct rig_slice bytes);
     void (*on_end)(void *ctx); /* this message is complete */
-    /* Collected: a message over `message_max_bytes` ends the call with RESOURCE_EXHAUSTED. */
+    /* Collected: a message over `message_max_bytes` ends the call with RESOURCE_EXHAUSTED; so
+     * does, at a server, the one with which the unfinished messages of a connection come to more
+     * than four of that size. */
     void (*on_message)(void *ctx, struct rig_slice message);
     size_t message_max_bytes; /* 0: 4 MiB */
     /* The peer has sent all its messages (server: the client half-closed). Optional. */
@@ -79,6 +81,7 @@ struct rig_grpc_server_options {
     struct rig_tls *tls;                   /* NULL: plain (h2c with prior knowledge) */
     const struct rig_grpc_method *methods; /* ends with { 0 }; keeps */
     void *ctx;                             /* of on_call */
+    uint32_t max_connections;              /* as rig_listener_options.max_connections */
     struct rig_h2_options h2;              /* is_server is set by the server */
 };
 

@@ -22,6 +22,7 @@ struct rig_grpc_call {
 
     struct grpc_deframer in;
     struct rig_buf message; /* being collected */
+    size_t *collected;      /* octets of all such of its connection; NULL: client */
     struct rig_slice whole; /* a message that came in one piece, inside one on_data */
     uint32_t message_bytes; /* announced */
     size_t handed_bytes;    /* payload, inside one on_data */

@@ -12,6 +12,7 @@ struct connection {
     struct connection *prev, *next; /* ring of the server's */
     struct rig_grpc_server *server;
     struct rig_h2 *h2;
+    size_t collected_bytes; /* of messages that are not whole yet */
 };
 
 struct rig_grpc_server {
@@ -117,6 +118,7 @@ static void on_request(void *ctx, struct rig_h2_stream *stream, const struct rig
     struct connection *connection = ctx;
     struct rig_grpc_call *call = grpc_call_new(connection->h2, true);
     call->stream = stream;
+    call->collected = &connection->collected_bytes;
     call->headers = headers;
     call->header_count = count;
     rig_h2_stream_bind(stream, &grpc_call_events, call);
@@ -173,6 +175,7 @@ int rig_grpc_server_open(uv_loop_t *loop, const struct rig_grpc_server_options *
         .address = options->address,
         .socket_mode = options->socket_mode,
         .tls = options->tls,
+        .max_connections = options->max_connections,
         .on_accept = on_accept,
         .ctx = server,
     };

@@ -123,6 +123,7 @@ static void h2_end(struct rig_h2 *h2, int err)
     rig_stream_close(h2->stream, on_stream_closed, h2);
     uv_close((uv_handle_t *)&h2->work, on_handle_closed);
     uv_close((uv_handle_t *)&h2->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&h2->idle, on_handle_closed);
 }
 
 /* What the peer had said before it went belongs to the reason: "max_age" is no accident. */
@@ -359,6 +360,23 @@ static void on_timer(uv_timer_t *timer)
     h2_keepalive_arm(h2);
 }
 
+static void on_idle(uv_timer_t *timer)
+{
+    rig_h2_close(timer->data);
+}
+
+/* Who holds connections without ever asking for anything takes them from others. The GOAWAY
+ * tells a client whose request is on its way that it was not looked at (RFC 9113 6.8). */
+void h2_idle_arm(struct rig_h2 *h2)
+{
+    if (!h2->options.is_server || h2->options.idle_timeout_ms == 0 || h2->is_closing)
+        return;
+    if (h2->open_count > 0)
+        uv_timer_stop(&h2->idle);
+    else
+        uv_timer_start(&h2->idle, on_idle, h2->options.idle_timeout_ms, 0);
+}
+
 void h2_stream_opened(struct rig_h2 *h2)
 {
     if (h2->options.is_server || h2->open_count > 1 || uv_is_active((uv_handle_t *)&h2->timer))
@@ -415,10 +433,12 @@ struct rig_h2 *rig_h2_open(uv_loop_t *loop, struct rig_stream *stream,
     settings_submit(h2);
     uv_idle_init(loop, &h2->work);
     uv_timer_init(loop, &h2->timer);
-    h2->work.data = h2->timer.data = h2;
-    h2->open_handles = 3; /* and the stream */
+    uv_timer_init(loop, &h2->idle);
+    h2->work.data = h2->timer.data = h2->idle.data = h2;
+    h2->open_handles = 4; /* and the stream */
     h2->active_ms = uv_now(loop);
     uv_timer_start(&h2->timer, on_timer, h2->options.settings_timeout_ms, 0);
+    h2_idle_arm(h2);
     rig_stream_bind(stream, &stream_events, h2);
     rig_stream_want_read(stream, true);
     h2_touch(h2);

@@ -46,6 +46,7 @@ struct rig_h2_options {
     uint32_t keepalive_ms;            /* PING after no received octet for so long; 0: never */
     uint32_t keepalive_timeout_ms;    /* dead when still nothing after so long; 0: 10,000 */
     uint32_t settings_timeout_ms;     /* the peer's SETTINGS must be here by then; 0: 10,000 */
+    uint32_t idle_timeout_ms;         /* server: closed after so long without a stream; 0: never */
     bool is_secret; /* keys are sent: the memory of what was sent is wiped (but not nghttp2's own,
                      * which holds headers) */
 };

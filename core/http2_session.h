@@ -51,6 +51,7 @@ struct rig_h2_stream {
 struct rig_h2 {
     uv_idle_t work;   /* runs once when there is something to send or to tell */
     uv_timer_t timer; /* SETTINGS due, then keepalive */
+    uv_timer_t idle;  /* a server's, while there is no stream */
     unsigned open_handles;
     struct rig_stream *stream;
     nghttp2_session *session;
@@ -106,6 +107,9 @@ struct rig_fault *h2_fault_of(struct rig_h2 *h2);
 
 /* Arms the timer for the PING that is due next, if one will be. */
 void h2_keepalive_arm(struct rig_h2 *h2);
+
+/* A server's connection has, or no longer has, a stream. */
+void h2_idle_arm(struct rig_h2 *h2);
 
 /* A client's first stream starts its keepalive. */
 void h2_stream_opened(struct rig_h2 *h2);

@@ -24,6 +24,7 @@ struct rig_h2_stream *h2_stream_new(struct rig_h2 *h2, int32_t id)
     stream->next = &h2->streams;
     stream->prev->next = stream->next->prev = stream;
     h2->open_count++;
+    h2_idle_arm(h2);
     return stream;
 }
 
@@ -54,6 +55,7 @@ void h2_stream_is_over(struct rig_h2_stream *stream, uint32_t code)
     stream->code = code;
     stream->is_reset = stream->is_reset || code != NGHTTP2_NO_ERROR;
     stream->h2->open_count--;
+    h2_idle_arm(stream->h2);
     /* What the owner had not given back would be lost to the other streams. */
     nghttp2_session_consume_connection(stream->h2->session, stream->unconsumed_bytes);
     stream->unconsumed_bytes = 0;

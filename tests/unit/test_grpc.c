@@ -667,6 +667,103 @@ static void drained_server_finishes_open_calls(void **state)
     scene_deinit(&scene);
 }
 
+static void connection_without_calls_is_closed(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_pair(&scene, (struct rig_h2_options){0}, (struct rig_h2_options){.idle_timeout_ms = 40});
+    start(&scene);
+    loop_until(&scene.loop, scene.served_count == 1);
+    loop_for(&scene.loop, 120);
+    assert_int_equal(scene.closed_count, 0);
+    finish(&scene.served[0], RIG_GRPC_OK, NULL);
+    loop_until(&scene.loop, scene.closed_count == 1);
+    assert_true(scene.has_goaway);
+    assert_int_equal(scene.client.code, RIG_GRPC_OK);
+
+    scene.is_ready = false; /* and one that never had a call */
+    scene.closed_count = 0;
+    scene_open(&scene, rig_grpc_server_address(scene.server), (struct rig_h2_options){0});
+    loop_until(&scene.loop, scene.closed_count == 1);
+    assert_true(scene.is_ready);
+    server_close(&scene);
+    scene_deinit(&scene);
+}
+
+static void connections_over_the_limit_wait(void **state)
+{
+    (void)state;
+    struct scene scene, second = {.finish_at_once = -1};
+    char address[64];
+    scene_init(&scene);
+    snprintf(address, sizeof(address), "unix:%s/grpc", scene.dir);
+    struct rig_grpc_server_options options = {
+        .address = address, .methods = methods, .ctx = &scene, .max_connections = 1};
+    assert_int_equal(rig_grpc_server_open(&scene.loop.uv, &options, &scene.server, NULL), 0);
+    scene_open(&scene, address, (struct rig_h2_options){0});
+    loop_until(&scene.loop, scene.is_ready);
+    struct rig_grpc_channel_options channel = {.dial = {.address = address, .timeout_ms = 20000}};
+    assert_int_equal(rig_grpc_channel_open(&scene.loop.uv, &channel, &channel_events, &second,
+                                           &second.channel, NULL),
+                     0);
+    loop_for(&scene.loop, 50);
+    assert_false(second.is_ready);
+    rig_grpc_channel_close(scene.channel);
+    loop_until(&scene.loop, second.is_ready);
+    rig_grpc_channel_close(second.channel);
+    loop_until(&scene.loop, scene.closed_count == 1 && second.closed_count == 1);
+    server_close(&scene);
+    scene_deinit(&scene);
+}
+
+/* Each message is under its limit, all of them together are not. */
+static void unfinished_messages_of_a_connection_are_bounded(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct side sides[CALLS_MAX] = {0};
+    struct rig_buf most = {0};
+    const size_t limit = collected.message_max_bytes;
+    const struct rig_grpc_request request = {.path = "/test.Echo/Talk", .authority = "peer"};
+    fill(&most, limit - 1);
+    scene_pair(&scene, (struct rig_h2_options){0}, (struct rig_h2_options){0});
+    for (int i = 0; i < 5; i++) {
+        sides[i].scene = &scene;
+        sides[i].call = rig_grpc_call_start(scene.channel, &request, &collected, &sides[i]);
+        rig_grpc_call_send_begin(sides[i].call, (uint32_t)limit);
+        rig_grpc_call_send_bytes(sides[i].call, rig_buf_slice(&most));
+    }
+    loop_until(&scene.loop, scene.served_count == 5 &&
+                                scene.served[0].close_count + scene.served[1].close_count +
+                                        scene.served[2].close_count + scene.served[3].close_count +
+                                        scene.served[4].close_count ==
+                                    1);
+    for (int i = 0; i < 5; i++)
+        if (scene.served[i].close_count > 0)
+            assert_int_equal(scene.served[i].code, RIG_GRPC_RESOURCE_EXHAUSTED);
+    /* The others are finished, and what they held is free again. */
+    loop_until(&scene.loop, sides[0].close_count + sides[1].close_count + sides[2].close_count +
+                                    sides[3].close_count + sides[4].close_count ==
+                                1);
+    unsigned whole = 0;
+    for (int i = 0; i < 5; i++)
+        if (sides[i].call != NULL)
+            rig_grpc_call_send_bytes(sides[i].call, RIG_SLICE("."));
+    loop_until(&scene.loop, (whole = scene.served[0].message_count + scene.served[1].message_count +
+                                     scene.served[2].message_count + scene.served[3].message_count +
+                                     scene.served[4].message_count) == 4);
+    start(&scene);
+    send_filled(&scene.client, limit);
+    loop_until(&scene.loop, scene.served_count == 6 && scene.served[5].message_count == 1);
+    rig_buf_deinit(&most);
+    for (int i = 0; i < CALLS_MAX; i++)
+        rig_buf_deinit(&sides[i].messages);
+    rig_grpc_channel_close(scene.channel);
+    loop_until(&scene.loop, scene.closed_count == 1);
+    server_close(&scene);
+    scene_deinit(&scene);
+}
+
 static void channel_says_at_which_stage_it_failed(void **state)
 {
     (void)state;
@@ -1098,6 +1195,9 @@ RIG_TEST_MAIN(cmocka_unit_test(messages_go_both_ways), cmocka_unit_test(calls_go
               cmocka_unit_test(closing_while_dialling_is_quiet),
               cmocka_unit_test(closing_the_server_ends_calls),
               cmocka_unit_test(drained_server_finishes_open_calls),
+              cmocka_unit_test(connection_without_calls_is_closed),
+              cmocka_unit_test(connections_over_the_limit_wait),
+              cmocka_unit_test(unfinished_messages_of_a_connection_are_bounded),
               cmocka_unit_test(channel_says_at_which_stage_it_failed),
               cmocka_unit_test(http_errors_of_requests),
               cmocka_unit_test(response_is_lazy_and_trailers_follow),
