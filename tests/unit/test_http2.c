@@ -15,7 +15,8 @@
 #include "core/stream_setup.h"
 #include "tests/harness/loop.h"
 
-#define CALLS_MAX 300
+#define CALLS_MAX    300
+#define NARROW_BYTES 100001
 
 /* What one side of one stream has seen. */
 struct call {
@@ -24,6 +25,7 @@ struct call {
     struct rig_buf body;
     bool is_answered, is_end;
     bool keeps_window;
+    size_t kept; /* of the window */
     size_t sent;
     unsigned close_count;
     bool is_reset;
@@ -74,7 +76,9 @@ static void on_data(void *ctx, struct rig_slice data, bool is_end)
     struct call *call = ctx;
     assert_int_equal(call->close_count, 0);
     rig_buf_append_slice(&call->body, data);
-    if (!call->keeps_window)
+    if (call->keeps_window)
+        call->kept += data.len;
+    else
         rig_h2_stream_consume(call->stream, data.len);
     if (is_end)
         call->is_end = true;
@@ -165,6 +169,11 @@ static void scene_pair(struct scene *scene, struct rig_h2_options client,
     *scene = (struct scene){.bare = -1};
     loop_init(&scene->loop);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    if (server.stream_window_bytes == NARROW_BYTES) {
+        int small = 4096; /* sockets that are full all the time */
+        setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+        setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    }
     side_open(scene, &scene->client, fds[0], client);
     side_open(scene, &scene->server, fds[1], server);
     loop_until(&scene->loop, scene->client.is_ready && scene->server.is_ready);
@@ -800,27 +809,60 @@ static void informational_headers_are_passed_over(void **state)
     scene_deinit(&scene);
 }
 
-/* A peer that asks and never reads: the answers may not pile up. */
-static void flood_of_pings_ends_the_connection(void **state)
+/* Sends these octets again and again, never reads, until our side has had enough; how many. */
+static size_t flood(struct scene *scene, void (*next)(uint8_t *at, uint32_t count), size_t len)
 {
-    (void)state;
-    struct scene scene;
-    scene_bare(&scene, true, (struct rig_h2_options){0});
-    hello(&scene, true);
-    static const uint8_t ping[17] = {0, 0, 8, 6};
+    uint8_t octets[32];
     size_t sent = 0;
-    while (scene.server.closed_count == 0 && sent < 64u << 20) {
-        ssize_t put = send(scene.bare, ping + sent % 17, 17 - sent % 17, MSG_NOSIGNAL);
+    uint32_t count = 0;
+    while (scene->server.closed_count == 0 && sent < 64u << 20) {
+        if (sent % len == 0)
+            next(octets, count++);
+        ssize_t put = send(scene->bare, octets + sent % len, len - sent % len, MSG_NOSIGNAL);
         if (put > 0)
             sent += (size_t)put;
         else if (errno != EAGAIN)
             break;
         else
-            uv_run(&scene.loop.uv, UV_RUN_NOWAIT);
+            uv_run(&scene->loop.uv, UV_RUN_NOWAIT);
     }
-    loop_until(&scene.loop, scene.server.closed_count == 1);
+    loop_until(&scene->loop, scene->server.closed_count == 1);
+    return sent;
+}
+
+static void next_ping(uint8_t *at, uint32_t count)
+{
+    (void)count;
+    memcpy(at, "\0\0\10\6\0\0\0\0\0pingpong", 17);
+}
+
+static void next_request(uint8_t *at, uint32_t count)
+{
+    uint32_t id = 2 * count + 1;
+    memcpy(at, "\0\0\6\1\5\0", 6);
+    at[6] = (uint8_t)(id >> 16);
+    at[7] = (uint8_t)(id >> 8);
+    at[8] = (uint8_t)id;
+    memcpy(at + 9, get_request.at, get_request.len);
+}
+
+/* The answers to a peer that asks and never reads may not pile up. */
+static void floods_end_the_connection(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_bare(&scene, true, (struct rig_h2_options){0});
+    hello(&scene, true);
+    assert_true(flood(&scene, next_ping, 17) < 4u << 20);
     assert_int_equal(scene.server.closed_err, RIG_E_PROTOCOL);
-    assert_true(sent < 4u << 20);
+    scene_deinit(&scene);
+
+    scene_bare(&scene, true, (struct rig_h2_options){0});
+    hello(&scene, true);
+    scene.server.refuses = true;
+    assert_true(flood(&scene, next_request, 15) < 4u << 20);
+    assert_int_equal(scene.server.closed_err, RIG_E_PROTOCOL);
+    assert_string_equal(scene.server.why.text, "peer makes us answer faster than it reads");
     scene_deinit(&scene);
 }
 
@@ -879,6 +921,107 @@ static void blocked_output_is_bounded_and_goes_on(void **state)
     scene_deinit(&scene);
 }
 
+/* ---- anything at any time ---- */
+
+static uint32_t dice(uint32_t *seed, uint32_t sides)
+{
+    *seed = *seed * 1664525 + 1013904223;
+    return (*seed >> 8) % sides;
+}
+
+/* The octets of a stream go on with the pattern, whatever pieces they are written in. */
+static void write_more(struct call *call, size_t *written, size_t len)
+{
+    struct rig_buf buf = {0};
+    uint8_t *at = rig_buf_reserve(&buf, len);
+    for (size_t i = 0; i < len; i++)
+        at[i] = (uint8_t)(((*written + i) * 2654435761u) >> 11);
+    rig_buf_commit(&buf, len);
+    *written += len;
+    call->side->is_inside = true;
+    rig_h2_stream_write(call->stream, rig_buf_slice(&buf));
+    call->side->is_inside = false;
+    rig_buf_deinit(&buf);
+}
+
+static void random_step(struct scene *scene, uint32_t *seed, size_t *written)
+{
+    size_t i = dice(seed, (uint32_t)scene->client.call_count);
+    struct call *call = &scene->client.calls[i];
+    struct call *served = i < scene->server.call_count ? &scene->server.calls[i] : NULL;
+    switch (dice(seed, 12)) {
+    case 0:
+        if (served != NULL && served->stream != NULL && dice(seed, 20) == 0)
+            rig_h2_stream_reset(served->stream, 8);
+        break;
+    case 1:
+        if (call->stream != NULL && dice(seed, 20) == 0)
+            rig_h2_stream_reset(call->stream, 8);
+        break;
+    case 2:
+        if (served != NULL)
+            served->keeps_window = !served->keeps_window;
+        break;
+    case 3:
+    case 4:
+        if (served != NULL && served->stream != NULL && served->kept > 0) {
+            size_t len = 1 + dice(seed, (uint32_t)served->kept);
+            served->kept -= len;
+            rig_h2_stream_consume(served->stream, len);
+        }
+        break;
+    case 5:
+        loop_for(&scene->loop, 1);
+        break;
+    default:
+        if (call->stream != NULL)
+            write_more(call, &written[i], 1 + dice(seed, dice(seed, 3) == 0 ? 60000 : 3000));
+        break;
+    }
+}
+
+static void random_scene(uint32_t seed)
+{
+    struct scene scene;
+    size_t written[20] = {0};
+    struct rig_h2_options narrow = {.stream_window_bytes = NARROW_BYTES,
+                                    .connection_window_bytes = 1000000};
+    scene_pair(&scene, (struct rig_h2_options){0}, narrow);
+    for (int i = 0; i < 20; i++)
+        request(&scene.client, "/random");
+    loop_until(&scene.loop, scene.server.call_count == 20);
+    for (int i = 0; i < 3000; i++)
+        random_step(&scene, &seed, written);
+    for (int i = 0; i < 20; i++) {
+        struct call *call = &scene.client.calls[i], *served = &scene.server.calls[i];
+        served->keeps_window = false;
+        if (served->stream != NULL)
+            rig_h2_stream_consume(served->stream, served->kept);
+        served->kept = 0;
+        if (call->stream != NULL)
+            end(call);
+    }
+    for (int i = 0; i < 20; i++) {
+        struct call *call = &scene.client.calls[i], *served = &scene.server.calls[i];
+        loop_until(&scene.loop, served->is_end || served->close_count == 1);
+        assert_true(is_pattern(&served->body));
+        if (served->is_end)
+            assert_int_equal(served->body.len, written[i]);
+        if (served->stream != NULL)
+            respond(served, true);
+        loop_until(&scene.loop, call->close_count == 1 && served->close_count == 1);
+        assert_int_equal(call->err, 0);
+    }
+    scene_deinit(&scene);
+}
+
+static void random_traffic_keeps_its_order(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 1; seed <= 6; seed++)
+        random_scene(seed * 7919);
+}
+
 RIG_TEST_MAIN(
     cmocka_unit_test(request_and_response_are_carried),
     cmocka_unit_test(large_bodies_are_carried_both_ways),
@@ -896,6 +1039,6 @@ RIG_TEST_MAIN(
     cmocka_unit_test(broken_frame_gets_goaway),
     cmocka_unit_test(header_block_over_the_limit_is_refused),
     cmocka_unit_test(informational_headers_are_passed_over),
-    cmocka_unit_test(flood_of_pings_ends_the_connection),
-    cmocka_unit_test(rapid_resets_leave_nothing),
-    cmocka_unit_test(blocked_output_is_bounded_and_goes_on))
+    cmocka_unit_test(floods_end_the_connection), cmocka_unit_test(rapid_resets_leave_nothing),
+    cmocka_unit_test(blocked_output_is_bounded_and_goes_on),
+    cmocka_unit_test(random_traffic_keeps_its_order))
