@@ -27,6 +27,12 @@
 #define QUOTED_MAX    200        /* octets of a peer's text in ours */
 #define VERSION_BYTES (RIG_CLOCK_TEXT_BYTES + 24)
 
+/* Envoy has one connection with a stream for each secret. Istio takes 100000 streams on any number
+ * of connections, but whoever may open the socket must not take all memory and descriptors. */
+#define CONNECTIONS_MAX 128
+#define STREAMS_MAX     1024
+#define IDLE_MS         60000
+
 struct sds_stream {
     struct sds_stream *next;
     struct secret_service *service;
@@ -411,7 +417,8 @@ int secret_service_open(const struct secret_service_options *options,
         .socket_mode = options->socket_mode,
         .methods = methods,
         .ctx = it,
-        .h2 = {.max_streams = 100000, .is_secret = true},
+        .max_connections = CONNECTIONS_MAX,
+        .h2 = {.max_streams = STREAMS_MAX, .idle_timeout_ms = IDLE_MS, .is_secret = true},
     };
     it->options = options;
     it->names = (struct names){.sources = options->sources,

@@ -21,6 +21,12 @@
 
 #define SCOPE "standalone"
 
+/* An agent has one connection with one stream, and one more for each certificate. Without a token
+ * nobody gets a stream, and without a stream a connection does not last. */
+#define CONNECTIONS_MAX 1024
+#define STREAMS_MAX     32
+#define IDLE_MS         30000
+
 /* Names of the server's certificate: those of the option, the loopback's, the listening one. */
 #define SERVER_NAMES_MAX 32
 
@@ -187,7 +193,11 @@ static int standalone_start(void *ctx, struct rig_fault *why)
         .tls = self->tls,
         .methods = methods,
         .ctx = self,
-        .h2 = {.keepalive_ms = 30000, .keepalive_timeout_ms = 10000},
+        .max_connections = CONNECTIONS_MAX,
+        .h2 = {.max_streams = STREAMS_MAX,
+               .idle_timeout_ms = IDLE_MS,
+               .keepalive_ms = 30000,
+               .keepalive_timeout_ms = 10000},
     };
     int err = 0;
     if (self->config->status_address != NULL)

@@ -16,6 +16,10 @@
 /* Every process of the pod may be Envoy, under whatever user it runs; Istio's mode. */
 #define SOCKET_MODE 0666
 
+/* Envoy has one connection; whoever else may open the socket must not take all descriptors. */
+#define CONNECTIONS_MAX 64
+#define IDLE_MS         60000
+
 static void on_sotw_call(void *ctx, struct rig_grpc_call *call)
 {
     relay_open(ctx, call, false);
@@ -41,7 +45,9 @@ int downstream_listen(struct xds_proxy *proxy, const char *path, struct rig_faul
         .socket_mode = SOCKET_MODE,
         .methods = methods,
         .ctx = proxy,
-        .h2 = {.keepalive_ms = (uint32_t)proxy->config->keepalive_ms,
+        .max_connections = CONNECTIONS_MAX,
+        .h2 = {.idle_timeout_ms = IDLE_MS,
+               .keepalive_ms = (uint32_t)proxy->config->keepalive_ms,
                .keepalive_timeout_ms = (uint32_t)proxy->config->keepalive_timeout_ms},
     };
     int err = rig_grpc_server_open(proxy->loop, &options, &proxy->server, why);
