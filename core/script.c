@@ -16,31 +16,15 @@
 
 #define INSTRUCTIONS_DEFAULT 10000000u
 #define BYTES_DEFAULT        (32u << 20)
-#define MS_DEFAULT           5000u
+#define MS_DEFAULT           500u
 
 #define HOOK_STEP  1000u
-#define WATCH_STEP 10000 /* instructions between two looks at the processor's clock */
+#define WATCH_STEP 2000 /* instructions between two looks at the processor's clock */
+
+/* Whoever asks for a block of this size writes it, which takes time that no instruction counts. */
+#define LARGE_BLOCK_BYTES 4096
 
 #define NO_MEMORY "not enough memory" /* as Lua calls it */
-
-static void *limited_realloc(void *ctx, void *block, size_t old_size, size_t size)
-{
-    struct script_call *call = ctx;
-    size_t held = block != NULL ? old_size : 0; /* without a block it is a kind, not a size */
-    if (size == 0) {
-        free(block);
-        call->used_bytes -= held;
-        return NULL;
-    }
-    if (size > held && size - held > call->limits.max_bytes - call->used_bytes) {
-        call->was_refused = true;
-        return NULL;
-    }
-    void *moved = realloc(block, size);
-    if (moved != NULL)
-        call->used_bytes += size - held;
-    return moved;
-}
 
 /* By thread: what others do must not end this call. */
 static uint64_t processor_us(void)
@@ -56,6 +40,47 @@ static void on_count(lua_State *L, lua_Debug *ar)
     script_charge(L, script_of(L)->hook_step);
 }
 
+/* From here on each instruction raises; lua_sethook may be called from anywhere. */
+static void call_over(struct script_call *call)
+{
+    call->is_over = true;
+    if (call->L != NULL)
+        lua_sethook(call->L, on_count, LUA_MASKCOUNT, 1);
+}
+
+static void watch(struct script_call *call, uint64_t steps)
+{
+    call->unwatched += steps;
+    if (call->unwatched < WATCH_STEP || call->is_over)
+        return;
+    call->unwatched = 0;
+    if (processor_us() > call->end_us)
+        call_over(call);
+}
+
+static void *limited_realloc(void *ctx, void *block, size_t old_size, size_t size)
+{
+    struct script_call *call = ctx;
+    size_t held = block != NULL ? old_size : 0; /* without a block it is a kind, not a size */
+    if (size == 0) {
+        free(block);
+        call->used_bytes -= held;
+        return NULL;
+    }
+    bool is_large = size > held && size >= LARGE_BLOCK_BYTES;
+    if (is_large)
+        watch(call, size / SCRIPT_OCTETS_PER_STEP);
+    if (size > held &&
+        (size - held > call->limits.max_bytes - call->used_bytes || (is_large && call->is_over))) {
+        call->was_refused = true;
+        return NULL;
+    }
+    void *moved = realloc(block, size);
+    if (moved != NULL)
+        call->used_bytes += size - held;
+    return moved;
+}
+
 static int end_now(lua_State *L)
 {
     const struct script_call *call = script_of(L);
@@ -69,17 +94,11 @@ void script_charge(lua_State *L, uint64_t steps)
 {
     struct script_call *call = script_of(L);
     call->spent_instructions += steps;
-    call->unwatched += steps;
-    bool is_late = false;
-    if (call->unwatched >= WATCH_STEP && !call->is_over) {
-        call->unwatched = 0;
-        is_late = processor_us() > call->end_us;
-    }
-    if (!call->is_over && !is_late && call->spent_instructions < call->limits.max_instructions)
-        return;
-    call->is_over = true;
-    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
-    end_now(L);
+    watch(call, steps);
+    if (call->spent_instructions >= call->limits.max_instructions && !call->is_over)
+        call_over(call);
+    if (call->is_over)
+        end_now(L);
 }
 
 _Noreturn void script_fail(lua_State *L, int code, const char *format, ...)
@@ -218,6 +237,10 @@ static int verdict(lua_State *L, struct script_call *call, int status)
         return 0;
     if (lua_touserdata(L, -1) == call)
         return call->err;
+    /* Large blocks are refused once the time is over. */
+    if (call->is_over && (status == LUA_ERRMEM || call->is_out_of_memory))
+        return rig_fault_set(call->why, RIG_E_BUDGET, "%s.%s: the budget of %u ms is used up",
+                             call->script, call->function, call->limits.max_ms);
     if (call->is_over)
         return RIG_E_BUDGET;
     if (status == LUA_ERRMEM || call->is_out_of_memory)
@@ -259,6 +282,7 @@ int rig_script_call(const struct rig_script_dirs *dirs, const char *script, cons
     if (L == NULL)
         return out_of_memory(&call);
     *(struct script_call **)lua_getextraspace(L) = &call;
+    call.L = L;
     lua_sethook(L, on_count, LUA_MASKCOUNT, (int)call.hook_step);
     lua_pushcfunction(L, on_error);
     lua_pushcfunction(L, run);

@@ -28,7 +28,7 @@
 struct rig_script_limits {
     uint64_t max_instructions; /* and steps of pattern matching; 0: 10 million */
     size_t max_bytes;          /* Lua heap; 0: 32 MiB */
-    uint32_t max_ms;           /* processor time; 0: 5,000 */
+    uint32_t max_ms;           /* processor time; 0: 500 */
 };
 
 struct rig_script_dirs {

@@ -12,8 +12,11 @@
 
 #include "script_state.h"
 
-/* Elements that table.move, which counts for itself, may move at once. */
-#define MOVE_MAX (1 << 24)
+/* Elements that one call of a function of `table` may walk over. */
+#define RANGE_MAX (1 << 24)
+
+/* One by one: slower than a copy. */
+#define SCAN_OCTETS_PER_STEP 8
 
 static int null_text(lua_State *L)
 {
@@ -33,6 +36,15 @@ static int list_new(lua_State *L)
     return 1;
 }
 
+/* Calls the function that was wrapped with the arguments that are there. */
+static int call_wrapped(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
 /* A finalizer runs with hooks off, when Lua likes or when the state ends: nothing would stop it. */
 static int set_metatable(lua_State *L)
 {
@@ -42,10 +54,7 @@ static int set_metatable(lua_State *L)
             return luaL_error(L, "a metatable has no __gc here");
         lua_pop(L, 1);
     }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
-    return 1;
+    return call_wrapped(L);
 }
 
 /* Lua would call the handler where the error was raised. When that is in the hook that watches the
@@ -173,35 +182,83 @@ static int repeat(lua_State *L)
         return 1;
     }
     lua_settop(L, 3);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, 3, 1);
-    return 1;
+    return call_wrapped(L);
+}
+
+/* Steps of a C loop from `first` to `last`, which counts for itself. */
+static void charge_range(lua_State *L, lua_Integer first, lua_Integer last)
+{
+    if (last < first)
+        return;
+    if ((lua_Unsigned)last - (lua_Unsigned)first >= RANGE_MAX)
+        luaL_error(L, "too many elements (%I to %I)", (LUAI_UACINT)first, (LUAI_UACINT)last);
+    script_charge(L, (uint64_t)(last - first) + 1);
 }
 
 /* table.insert, remove and sort trust a length that a script makes up. */
-static int with_true_length(lua_State *L)
+static lua_Integer true_length(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     if (luaL_getmetafield(L, 1, "__len") != LUA_TNIL)
-        return luaL_error(L, "the table has a length of its own (__len)");
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
+        luaL_error(L, "the table has a length of its own (__len)");
+    return (lua_Integer)lua_rawlen(L, 1);
+}
+
+/* Both move what is behind the place. */
+static int insert_or_remove(lua_State *L)
+{
+    lua_Integer len = true_length(L);
+    int is_place = 0;
+    lua_Integer place = lua_tointegerx(L, 2, &is_place);
+    if (is_place && place >= 1)
+        charge_range(L, place, len);
+    return call_wrapped(L);
+}
+
+static int sort(lua_State *L)
+{
+    lua_Integer len = true_length(L);
+    for (lua_Integer left = len; left > 0; left /= 2)
+        charge_range(L, 1, len);
+    return call_wrapped(L);
 }
 
 static int move(lua_State *L)
 {
-    lua_Integer first = luaL_checkinteger(L, 2);
-    lua_Integer last = luaL_checkinteger(L, 3);
-    if (last >= first && (lua_Unsigned)last - (lua_Unsigned)first >= MOVE_MAX)
-        return luaL_error(L, "too many elements to move");
-    script_charge(L, last >= first ? (uint64_t)(last - first) + 1 : 0);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
-    return 1;
+    charge_range(L, luaL_checkinteger(L, 2), luaL_checkinteger(L, 3));
+    return call_wrapped(L);
+}
+
+/* table.concat(t, separator, i, j) and table.unpack(t, i, j). */
+static int over_range(lua_State *L, int at)
+{
+    lua_Integer first = luaL_optinteger(L, at, 1);
+    lua_Integer last = lua_isnoneornil(L, at + 1) ? luaL_len(L, 1) : luaL_checkinteger(L, at + 1);
+    charge_range(L, first, last);
+    lua_settop(L, at - 1);
+    lua_pushinteger(L, first);
+    lua_pushinteger(L, last);
+    return call_wrapped(L);
+}
+
+static int concat(lua_State *L)
+{
+    return over_range(L, 3);
+}
+
+static int unpack(lua_State *L)
+{
+    return over_range(L, 2);
+}
+
+/* Functions that walk over a string without being seen. */
+static int scan(lua_State *L)
+{
+    size_t len = 0;
+    if (lua_type(L, 1) == LUA_TSTRING)
+        lua_tolstring(L, 1, &len);
+    script_charge(L, len / SCAN_OCTETS_PER_STEP);
+    return call_wrapped(L);
 }
 
 /* Replaces the function `name` of the table at the top by one that has it as its upvalue. */
@@ -240,6 +297,7 @@ static void open_base(lua_State *L)
     }
     lua_pop(L, 1);
     wrap(L, "setmetatable", set_metatable);
+    wrap(L, "tonumber", scan);
     lua_pushcfunction(L, pairs_sorted);
     lua_setfield(L, -2, "pairs");
     lua_pushcfunction(L, protected_call);
@@ -288,16 +346,21 @@ void script_open_libs(lua_State *L)
     open_values(L);
     open_strings(L);
     open_lib(L, luaopen_table, LUA_TABLIBNAME);
-    wrap(L, "insert", with_true_length);
-    wrap(L, "remove", with_true_length);
-    wrap(L, "sort", with_true_length);
+    wrap(L, "insert", insert_or_remove);
+    wrap(L, "remove", insert_or_remove);
+    wrap(L, "sort", sort);
     wrap(L, "move", move);
+    wrap(L, "concat", concat);
+    wrap(L, "unpack", unpack);
     lua_setfield(L, -2, LUA_TABLIBNAME);
     open_lib(L, luaopen_math, LUA_MATHLIBNAME);
     drop(L, "random");
     drop(L, "randomseed");
     lua_setfield(L, -2, LUA_MATHLIBNAME);
     open_lib(L, luaopen_utf8, LUA_UTF8LIBNAME);
+    wrap(L, "len", scan);
+    wrap(L, "offset", scan);
+    wrap(L, "codepoint", scan);
     lua_setfield(L, -2, LUA_UTF8LIBNAME);
 
     /* What a chunk sees is an empty table in front of the real one: it reads, and cannot write. */

@@ -367,6 +367,7 @@ static const char *start_of(lua_State *L, const struct match *m, int argument)
 static int find_plain(struct match *m, const char *start, const char *pattern)
 {
     size_t len = (size_t)(m->pattern_end - pattern);
+    script_charge(m->L, (uint64_t)(m->text_end - start) / SCRIPT_OCTETS_PER_STEP);
     const char *found =
         len > 0 ? memmem(start, (size_t)(m->text_end - start), pattern, len) : start;
     if (found == NULL) {

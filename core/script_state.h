@@ -15,10 +15,14 @@
 
 #include "script.h"
 
+/* What a C function that walks or copies octets does in the time of one instruction. */
+#define SCRIPT_OCTETS_PER_STEP 64
+
 /* The metatable of lists, in the registry. */
 #define SCRIPT_LIST "list"
 
 struct script_call {
+    lua_State *L; /* NULL until it is made */
     const struct rig_script_dirs *dirs;
     const char *script;
     const char *function;

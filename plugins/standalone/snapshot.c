@@ -28,6 +28,7 @@
 static const struct rig_script_limits script_limits = {
     .max_instructions = 200 * 1000 * 1000,
     .max_bytes = (size_t)256 * 1024 * 1024,
+    .max_ms = 5000,
 };
 
 struct type_row {
