@@ -73,6 +73,12 @@ static struct rig_slice long_name(const char *word)
     return rig_slice(word + 2, strcspn(word + 2, "="));
 }
 
+/* Is it --NAME, in full? The field has no abbreviations. */
+static bool is_flag(const char *word, const char *name)
+{
+    return rig_slice_is(long_name(word), name);
+}
+
 /* Each function below answers how many words it has used up, or a negative code. */
 
 static int unknown_flag(struct parser *parser, int at, struct rig_fault *why)
@@ -82,15 +88,16 @@ static int unknown_flag(struct parser *parser, int at, struct rig_fault *why)
         bool has_value = strchr(word, '=') != NULL;
         return !has_value && at + 1 < parser->argc && parser->argv[at + 1][0] != '-' ? 2 : 1;
     }
+    /* Without its value: that may be a secret. */
     const char *nearest = NULL;
     struct rig_slice name = long_name(word);
     for (size_t i = 0; i < parser->count && name.len > 2; i++) {
         if (strncmp(parser->longs[i].name, (const char *)name.at, 3) == 0)
             nearest = parser->longs[i].name;
     }
-    return rig_fault_set(why, RIG_E_USAGE, "unknown flag \"%s\"%s%s%s; --help lists them", word,
-                         nearest != NULL ? " (did you mean --" : "", nearest != NULL ? nearest : "",
-                         nearest != NULL ? "?)" : "");
+    return rig_fault_set(why, RIG_E_USAGE, "unknown flag \"%.*s\"%s%s%s; --help lists them",
+                         (int)strcspn(word, "="), word, nearest != NULL ? " (did you mean --" : "",
+                         nearest != NULL ? nearest : "", nearest != NULL ? "?)" : "");
 }
 
 static int known_flag(struct parser *parser, size_t index, int used, struct rig_fault *why)
@@ -113,18 +120,18 @@ static int parse_one(struct parser *parser, int at, struct rig_fault *why)
     opterr = 0;
     optind = 0;
     int found = getopt_long(vector[2] != NULL ? 3 : 2, vector, "+:h", parser->longs, NULL);
-    if (found == HELP_VALUE || strcmp(word, "-h") == 0) {
+    if (strcmp(word, "-h") == 0 || (found == HELP_VALUE && is_flag(word, "help"))) {
         parser->flags->wants_help = true;
         return 1;
     }
-    if (found >= ROW_VALUE) {
-        size_t index = (size_t)(found - ROW_VALUE);
-        if (rig_slice_is(long_name(word), parser->longs[index].name))
-            return known_flag(parser, index, optind - 1, why);
-    } else if (found == ':') {
-        return rig_fault_set(why, RIG_E_USAGE, "flag %s needs a value", word);
+    /* A value that is missing: optopt is the flag's. */
+    int value = found == ':' ? optopt : found;
+    if (value >= ROW_VALUE && is_flag(word, parser->longs[value - ROW_VALUE].name)) {
+        if (found == ':')
+            return rig_fault_set(why, RIG_E_USAGE, "flag %s needs a value", word);
+        return known_flag(parser, (size_t)(value - ROW_VALUE), optind - 1, why);
     }
-    return unknown_flag(parser, at, why); /* an abbreviation too: the field has none */
+    return unknown_flag(parser, at, why); /* an abbreviation too */
 }
 
 int flags_parse(struct flags *flags, int argc, char *const *argv, struct rig_fault *why)

@@ -109,6 +109,31 @@ static void abbreviation_is_an_unknown_flag(void **state)
     assert_int_equal(flags.word_count, 1);
 }
 
+/* Whether or not a value follows, and whatever it would stand for. */
+static void abbreviation_is_ignored_with_the_unknown(void **state)
+{
+    (void)state;
+    struct rig_fault why = {0};
+    assert_int_equal(PARSE(true, &why, "p", "--hel"), 0);
+    assert_false(flags.wants_help);
+    assert_int_equal(PARSE(true, &why, "p", "word", "--dom"), 0);
+    assert_int_equal(flags.word_count, 1);
+    assert_int_equal(PARSE(false, &why, "p", "--hel"), RIG_E_USAGE);
+    assert_int_equal(PARSE(false, &why, "p", "--dom"), RIG_E_USAGE);
+    assert_non_null(strstr(why.text, "unknown flag \"--dom\""));
+    assert_int_equal(PARSE(true, &why, "p", "--domain"), RIG_E_USAGE);
+    assert_non_null(strstr(why.text, "flag --domain needs a value"));
+}
+
+static void value_of_an_unknown_flag_is_not_told(void **state)
+{
+    (void)state;
+    struct rig_fault why = {0};
+    assert_int_equal(PARSE(false, &why, "p", "--domian=hush"), RIG_E_USAGE);
+    assert_non_null(strstr(why.text, "unknown flag \"--domian\" (did you mean --domain?)"));
+    assert_null(strstr(why.text, "hush"));
+}
+
 static void missing_and_bad_values_are_named(void **state)
 {
     (void)state;
@@ -136,5 +161,7 @@ RIG_TEST_MAIN(cmocka_unit_test_teardown(values_come_both_ways, teardown),
               cmocka_unit_test_teardown(unknown_flag_is_refused_by_name, teardown),
               cmocka_unit_test_teardown(unknown_flag_is_ignored_by_the_fields_rule, teardown),
               cmocka_unit_test_teardown(abbreviation_is_an_unknown_flag, teardown),
+              cmocka_unit_test_teardown(abbreviation_is_ignored_with_the_unknown, teardown),
+              cmocka_unit_test_teardown(value_of_an_unknown_flag_is_not_told, teardown),
               cmocka_unit_test_teardown(missing_and_bad_values_are_named, teardown),
               cmocka_unit_test_teardown(double_dash_ends_flags_and_help_is_seen, teardown))
