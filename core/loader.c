@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,9 @@ static int check_writers(const char *path, const char *name, struct rig_fault *w
     if (stat(path, &st) < 0)
         return rig_fault_set(why, errno == ENOENT ? RIG_E_ABSENT : -errno, "plugin %s: %s: %s",
                              name, path, strerror(errno));
-    if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (st.st_mode & S_ISVTX) == 0)
+    /* In a sticky directory others cannot replace what is there; on a file the bit says nothing. */
+    bool is_sticky_dir = S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) != 0;
+    if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 && !is_sticky_dir)
         return rig_fault_set(why, RIG_E_PLUGIN,
                              "plugin %s: %s may be written by others (mode %03o); chmod go-w it",
                              name, path, st.st_mode & 0777);
@@ -33,6 +36,17 @@ static int check_writers(const char *path, const char *name, struct rig_fault *w
                              "plugin %s: %s belongs to user %u, not to root or to us", name, path,
                              (unsigned)st.st_uid);
     return 0;
+}
+
+/* The file and the directory that it really is in. */
+static int check_file(const char *real, const char *name, struct rig_fault *why)
+{
+    char dir[PATH_MAX];
+    size_t len = (size_t)(strrchr(real, '/') - real);
+    memcpy(dir, real, len);
+    dir[len] = '\0';
+    int err = check_writers(len > 0 ? dir : "/", name, why);
+    return err < 0 ? err : check_writers(real, name, why);
 }
 
 static int check_name(const char *name, struct rig_fault *why)
@@ -80,19 +94,20 @@ int loader_open(const char *dir, const char *name, struct loaded *loaded, struct
     int err = check_name(name, why);
     if (err < 0)
         return err;
-    char path[4096], symbol[NAME_BYTES_MAX + 16];
+    char path[PATH_MAX], real[PATH_MAX], symbol[NAME_BYTES_MAX + 16];
     snprintf(path, sizeof(path), "%s/%s.so", dir, name);
     snprintf(symbol, sizeof(symbol), "%s_plugin", name);
-    if (access(path, F_OK) < 0)
+    if (realpath(path, real) == NULL)
         return rig_fault_set(why, RIG_E_ABSENT,
                              "plugin %s: no file %s; `outrigger plugins` lists what is there", name,
                              path);
+    /* Of a symbolic link: where it stands, and what it leads to. */
     err = check_writers(dir, name, why);
     if (err == 0)
-        err = check_writers(path, name, why);
+        err = check_file(real, name, why);
     if (err < 0)
         return err;
-    loaded->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    loaded->handle = dlopen(real, RTLD_NOW | RTLD_LOCAL);
     if (loaded->handle == NULL)
         return rig_fault_set(why, RIG_E_PLUGIN, "plugin %s: %s", name, dlerror());
     const struct rig_plugin *plugin = dlsym(loaded->handle, symbol);

@@ -146,6 +146,31 @@ def test_writable_by_others(site, what):
     assert "init" not in sentence
 
 
+def test_sticky_file_is_no_directory(site):
+    """The sticky bit keeps others from replacing files of a directory, not from writing one."""
+    site.add("alpha").chmod(0o1777)
+    assert "written by others" in site.refusal()
+
+
+def test_link_into_a_directory_of_all(site, tmp_path):
+    """Whoever may write there chooses what runs."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    site.add("alpha").rename(outside / "alpha.so")
+    (site.plugins / "alpha.so").symlink_to(outside / "alpha.so")
+    outside.chmod(0o777)
+    sentence = site.refusal()
+    assert "alpha" in sentence and str(outside) in sentence and "written by others" in sentence
+
+
+def test_link_within_good_directories(site, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    site.add("alpha", "PROBE_FAIL_INIT").rename(outside / "alpha.so")
+    (site.plugins / "alpha.so").symlink_to(outside / "alpha.so")
+    assert "does not want to be initialised" in site.refusal()
+
+
 def test_listed_twice(site):
     site.add("alpha")
     site.names.append("alpha")
