@@ -176,8 +176,9 @@ void rig_log(enum rig_log_level level, const char *scope, const char *format, ..
                        "{\"level\":\"%s\",\"time\":\"%s\",\"scope\":\"%s\",\"msg\":\"%s\"}\n",
                        level_names[level], when, scope, escaped);
     } else {
+        /* Peers' texts are in it: no second line, and nothing that a terminal would obey. */
         for (char *c = message; *c != '\0'; c++) {
-            if (*c == '\n' || *c == '\r')
+            if (((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f)
                 *c = ' ';
         }
         bool is_default = strcmp(scope, "default") == 0;

@@ -231,7 +231,7 @@ static void backoff_doubles_spreads_and_stops_at_max(void **state)
 static void log_into(const char *path, bool as_json, const char *levels)
 {
     assert_int_equal(rig_log_configure(levels, as_json, path, NULL), 0);
-    rig_log_info("default", "plain \"quoted\"\n\x01\xff\xc3\xa4");
+    rig_log_info("default", "plain \"quoted\"\n\x01\x7f\r\x1b[2J\xff\xc3\xa4");
     rig_log_debug("sds", "seen");
     rig_log_debug("xdsproxy", "not seen");
     rig_log_warn("xdsproxy", "scoped");
@@ -254,13 +254,14 @@ static void log_lines_have_the_fields_shape(void **state)
     assert_non_null(strstr(at, "\tdebug\tsds\tseen\n"));
     assert_non_null(strstr(at, "\twarn\txdsproxy\tscoped\n"));
     assert_null(strstr(at, "not seen"));
+    assert_non_null(strstr(at, "plain \"quoted\"     [2J\xff\xc3\xa4\n"));
     assert_int_equal(truncate(path, 0), 0);
     rig_buf_clear(&text);
     log_into(path, true, "all:info");
     assert_int_equal(rig_buf_read_file(&text, path, 4096), 0);
-    assert_non_null(
-        strstr(rig_buf_text(&text),
-               "\"scope\":\"default\",\"msg\":\"plain \\\"quoted\\\"\\u000a\\u0001?\xc3\xa4\"}\n"));
+    assert_non_null(strstr(rig_buf_text(&text),
+                           "\"scope\":\"default\",\"msg\":\"plain "
+                           "\\\"quoted\\\"\\u000a\\u0001\x7f\\u000d\\u001b[2J?\xc3\xa4\"}\n"));
     assert_int_equal(rig_log_configure("sds:loud", false, "stdout", NULL), RIG_E_RANGE);
     rig_buf_deinit(&text);
     unlink(path);
