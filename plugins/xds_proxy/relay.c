@@ -22,8 +22,9 @@
 
 #define LEAVE_TEXT "closing transport due to: received prior goaway: code: NO_ERROR"
 
-#define H2_INTERNAL_ERROR 2 /* RFC 9113, 7 */
-#define H2_CANCEL         8
+#define H2_INTERNAL_ERROR    2 /* RFC 9113, 7 */
+#define H2_CANCEL            8
+#define H2_ENHANCE_YOUR_CALM 11
 
 static uint32_t random_32(void)
 {
@@ -417,6 +418,15 @@ static void on_leave(uv_timer_t *timer)
         relay_close(relay, RIG_GRPC_UNAVAILABLE, LEAVE_TEXT);
 }
 
+/* gRPC's keepalive rule (gRFC A8): else the next connection ends in the same way. */
+static void ping_less(struct xds_proxy *proxy)
+{
+    if (proxy->keepalive_ms <= KEEPALIVE_MOST_MS / 2)
+        proxy->keepalive_ms *= 2;
+    rig_log_info(XDS_LOG, "PING after %llu ms of silence from now on",
+                 (unsigned long long)proxy->keepalive_ms);
+}
+
 void relay_upstream_goaway(struct relay *relay, uint32_t code, struct rig_slice debug)
 {
     if (relay->state != RELAY_OPEN || uv_is_active((uv_handle_t *)&relay->timer))
@@ -424,6 +434,8 @@ void relay_upstream_goaway(struct relay *relay, uint32_t code, struct rig_slice 
     if (code != 0) {
         rig_log_warn(XDS_LOG, "%s [%llu]: GOAWAY with code %u: %.*s", kind(relay),
                      (unsigned long long)relay->id, code, RIG_SLICE_ARG(debug));
+        if (code == H2_ENHANCE_YOUR_CALM && rig_slice_is(debug, "too_many_pings"))
+            ping_less(relay->proxy);
         return;
     }
     /* Every proxy is told at the same age: they must not all come back at once. */

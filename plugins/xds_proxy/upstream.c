@@ -208,7 +208,7 @@ int upstream_open(struct relay *relay, struct rig_fault *why)
                  .user_timeout_ms = USER_TIMEOUT_MS},
         .h2 = {.stream_window_bytes = (uint32_t)config->stream_window_bytes,
                .connection_window_bytes = (uint32_t)config->connection_window_bytes,
-               .keepalive_ms = (uint32_t)config->keepalive_ms,
+               .keepalive_ms = (uint32_t)relay->proxy->keepalive_ms,
                .keepalive_timeout_ms = (uint32_t)config->keepalive_timeout_ms},
     };
     return rig_grpc_channel_open(relay->proxy->loop, &options, &events, relay, &relay->up.channel,

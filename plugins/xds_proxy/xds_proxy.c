@@ -26,7 +26,7 @@ static const struct rig_option options[] = {
                10, 600000, NULL, NULL,
                "From the first look-up of the control plane's name to its SETTINGS frame"),
     RIG_OPT_IN(DURATION_MS, struct xds_proxy_config, keepalive_ms, "keepaliveInterval", "30s", 1000,
-               86400000, "GRPC_KEEPALIVE_INTERVAL", NULL,
+               KEEPALIVE_MOST_MS, "GRPC_KEEPALIVE_INTERVAL", NULL,
                "A peer that was silent for so long gets a PING"),
     RIG_OPT_IN(DURATION_MS, struct xds_proxy_config, keepalive_timeout_ms, "keepaliveTimeout",
                "10s", 100, 86400000, "GRPC_KEEPALIVE_TIMEOUT", NULL,
@@ -61,6 +61,7 @@ static int xds_proxy_init(struct rig_host *host, const void *config, void **self
     proxy->config = config;
     proxy->workload_provider = provider;
     proxy->workload = workload->get(provider.self);
+    proxy->keepalive_ms = proxy->config->keepalive_ms;
     rig_backoff_init(&proxy->backoff, RETRY_FIRST_MS, RETRY_MAX_MS);
     *self = proxy;
     return 0;

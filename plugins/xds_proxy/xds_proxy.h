@@ -14,6 +14,8 @@
 
 #define XDS_LOG "xdsproxy" /* Istio's name of this log scope */
 
+#define KEEPALIVE_MOST_MS 86400000
+
 struct relay;
 struct rig_grpc_server;
 struct rig_tls;
@@ -43,6 +45,7 @@ struct xds_proxy {
     uint64_t relay_count;  /* ever; numbers them in the log */
 
     struct rig_tls *trust; /* of the newest root file that was good */
+    uint64_t keepalive_ms; /* towards the control plane: the option's, or more when it objected */
     struct rig_backoff backoff;
     uint64_t retry_ms; /* no attempt before this clock time */
 

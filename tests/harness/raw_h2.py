@@ -88,6 +88,7 @@ class Connection:
         self.is_lost = False
         self.goaways = []           # error codes
         self.pings_answered = True  # False: a peer that looks dead
+        self.ping_times = []        # monotonic, of PINGs received
         self._on_stream = on_stream
         self._window = 65535        # of the connection, octets we may still send
         self._peer_initial = 65535
@@ -274,7 +275,10 @@ class Connection:
                     self._max_frame = value
             self._send(self._frame(SETTINGS, ACK, 0))
             self._has_window.notify_all()
-        elif kind == PING and not flags & ACK and self.pings_answered:
+        elif kind == PING and not flags & ACK:
+            self.ping_times.append(time.monotonic())
+            if not self.pings_answered:
+                return
             self._send(self._frame(PING, ACK, 0, payload))
         elif kind == GOAWAY:
             self.goaways.append(struct.unpack_from(">I", payload, 4)[0])

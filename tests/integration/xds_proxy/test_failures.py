@@ -292,6 +292,28 @@ def test_control_plane_that_falls_silent_is_given_up(new_relay, new_raw_control_
     assert 1 < time.monotonic() - started < 10
 
 
+def test_control_plane_that_objects_to_pings_gets_fewer(new_relay, new_raw_control_plane,
+                                                        new_envoy):
+    """The rule of gRPC's keepalive: without it each connection would end like the first."""
+    silences = []
+
+    def serve(connection, stream_id):
+        connection.respond(stream_id)
+        connection.write(stream_id, raw_h2.message(response("sotw", CDS)))
+        since = time.monotonic()
+        wait_for(lambda: connection.ping_times, what="a PING")
+        silences.append(connection.ping_times[0] - since)
+        connection.goaway(stream_id, 11, b"too_many_pings")
+        connection.close()
+
+    relay = new_relay(new_raw_control_plane(serve).address, env=KEEPALIVE)
+    for _ in range(2):
+        envoy = new_envoy(relay, first=ASK)
+        envoy.wait_responses(1)
+        assert envoy.wait_end()[0] == UNAVAILABLE
+    assert silences[0] < 2 - 0.1 <= silences[1]
+
+
 def test_envoy_that_falls_silent_is_given_up(new_relay, control_plane, new_raw_envoy):
     relay = new_relay(control_plane.address, env=KEEPALIVE)
     envoy, _ = new_raw_envoy(relay)
