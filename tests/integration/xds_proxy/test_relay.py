@@ -223,13 +223,15 @@ def test_nacks_are_told_once_and_counted(kind, relay, control_plane, new_envoy):
     upstream = control_plane.ads.wait_stream()
     answer = response(kind, CDS, [(CDS, b"1"), (CDS, b"22")], nonce="n-17", version="v-3")
     upstream.send(answer)
-    envoy.wait_responses(1)
+    upstream.send(response(kind, LDS, nonce="n-1"))
+    envoy.wait_responses(2)
     for _ in range(50):
         envoy.send(request(kind, CDS, nonce="n-17", error="no such filter\nat all"))
     envoy.send(request(kind, CDS, nonce="n-17", error="another reason"))
     envoy.send(request(kind, LDS, nonce="n-1"))
     envoy.send(request(kind, LDS))
-    upstream.wait_requests(54)
+    envoy.send(request(kind, EDS, nonce="of nothing that was sent"))
+    upstream.wait_requests(55)
     nacks = [line for line in relay.log().splitlines() if "NACK" in line]
     assert len(nacks) == 2, nacks
     assert "no such filter" in nacks[0] and CDS in nacks[0] and "another reason" in nacks[1]
@@ -243,7 +245,8 @@ def test_nacks_are_told_once_and_counted(kind, relay, control_plane, new_envoy):
     assert (cds["resources"], cds["pushes"], cds["acks"], cds["nacks"]) == (2, 1, 0, 51)
     assert cds["lastNack"] == "another reason"
     assert 0 <= cds["ageMs"] < 120_000
-    assert (types[LDS]["acks"], types[LDS]["nacks"], types[LDS]["pushes"]) == (1, 0, 0)
+    assert (types[LDS]["acks"], types[LDS]["nacks"], types[LDS]["pushes"]) == (1, 0, 1)
+    assert set(types) == {CDS, LDS}
 
 
 def test_nothing_stays_behind_when_envoy_comes_and_goes(relay, control_plane, new_envoy):
