@@ -38,7 +38,6 @@ struct ca_call {
 
     /* How the last attempt went. */
     int err;
-    bool is_final;
     bool is_retryable;
     struct rig_fault why;
     Mesh__Ca__CertificateResponse *answer;
@@ -125,7 +124,7 @@ static void call_deliver(struct ca_call *call)
     size_t count = call->answer != NULL ? call->answer->n_cert_chain : 0;
     for (size_t i = 0; i < count; i++)
         chain[i] = rig_slice_text(call->answer->cert_chain[i]);
-    call->on_signed(call->ctx, call->err, call->is_final, &call->why, chain, count);
+    call->on_signed(call->ctx, call->err, &call->why, chain, count);
     answer_free(call);
     call_discard(call);
 }
@@ -165,10 +164,9 @@ static void attempt_decide(struct ca_call *call)
 
 /* ---- one attempt ---- */
 
-static void attempt_failed(struct ca_call *call, int err, bool is_final, bool is_retryable)
+static void outcome_set(struct ca_call *call, int err, bool is_retryable)
 {
     call->err = err;
-    call->is_final = is_final;
     call->is_retryable = is_retryable;
 }
 
@@ -180,23 +178,20 @@ static void fail_by_channel(struct ca_call *call, const struct rig_grpc_status *
                       call->options->workload->ca.address, status->message);
     else
         rig_fault_set(&call->why, RIG_E_ABSENT, "%s", status->message);
-    attempt_failed(call, RIG_E_ABSENT, false, signing_is_retryable(status->code));
+    outcome_set(call, RIG_E_ABSENT, signing_is_retryable(status->code));
 }
 
 static void fail_by_status(struct ca_call *call, const struct rig_grpc_status *status)
 {
     int err = RIG_E_PROTOCOL;
-    bool is_final = false;
     const char *hint = "";
     switch (status->code) {
     case RIG_GRPC_INVALID_ARGUMENT:
-        is_final = true;
         hint = " (does the CA grant the lifetime asked for, SECRET_TTL?)";
         break;
     case RIG_GRPC_PERMISSION_DENIED:
     case RIG_GRPC_UNAUTHENTICATED:
         err = RIG_E_AUTH;
-        is_final = true;
         break;
     case RIG_GRPC_DEADLINE_EXCEEDED:
         err = UV_ETIMEDOUT;
@@ -210,14 +205,14 @@ static void fail_by_status(struct ca_call *call, const struct rig_grpc_status *s
     rig_fault_set(&call->why, err, "%s: status %d %s: %s%s", call->options->workload->ca.address,
                   status->code, signing_code_text(status->code),
                   status->message[0] != '\0' ? status->message : "no text", hint);
-    attempt_failed(call, err, is_final, signing_is_retryable(status->code));
+    outcome_set(call, err, signing_is_retryable(status->code));
 }
 
 static void fail_by_answer(struct ca_call *call, const char *what)
 {
     answer_free(call);
     rig_fault_set(&call->why, RIG_E_PROTOCOL, "%s: %s", call->options->workload->ca.address, what);
-    attempt_failed(call, RIG_E_PROTOCOL, false, false);
+    outcome_set(call, RIG_E_PROTOCOL, false);
 }
 
 static void on_message(void *ctx, struct rig_slice message)
@@ -325,7 +320,7 @@ static void on_channel_ready(void *ctx)
         if (err == 0)
             err = rig_fault_set(&call->why, RIG_E_CLOSED, "%s: the connection takes no call",
                                 call->options->workload->ca.address);
-        attempt_failed(call, err, false, err == RIG_E_CLOSED);
+        outcome_set(call, err, err == RIG_E_CLOSED);
         call->state = SIGNING_CLOSING;
         rig_grpc_channel_close(call->channel);
         return;
@@ -379,7 +374,7 @@ static int channel_open(struct ca_call *call, struct rig_fault *why)
 
 static void attempt_start(struct ca_call *call)
 {
-    attempt_failed(call, 0, false, false);
+    outcome_set(call, 0, false);
     call->why.text[0] = '\0';
     call->state = SIGNING_CONNECTING;
     int err = channel_open(call, &call->why);
@@ -389,7 +384,7 @@ static void attempt_start(struct ca_call *call)
     rig_tls_free(call->tls);
     call->tls = NULL;
     call->channel = NULL;
-    attempt_failed(call, err, false, false);
+    outcome_set(call, err, false);
     attempt_decide(call);
 }
 

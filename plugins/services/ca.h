@@ -2,7 +2,6 @@
 /* plugins/services/ca.h: somebody who signs certificate requests; offered by `istio_ca`. */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,9 +12,8 @@
 #define CA_VERSION 1u
 
 /* err 0: `chain` has `count` PEM texts as the CA sent them, leaf first, root last (borrowed).
- * Otherwise `why` says what the CA or the way to it said; `is_final`: the same request would
- * fail again at once (identity refused, bad request). Exactly once, never inside sign(). */
-typedef void (*ca_signed_cb)(void *ctx, int err, bool is_final, const struct rig_fault *why,
+ * Otherwise `why` says what the CA or the way to it said. Exactly once, never inside sign(). */
+typedef void (*ca_signed_cb)(void *ctx, int err, const struct rig_fault *why,
                              const struct rig_slice *chain, size_t count);
 
 struct ca_call;

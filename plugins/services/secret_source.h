@@ -37,8 +37,9 @@ struct secret_watch {
 };
 
 struct secret_source_v1 {
-    /* 0 and the secret; RIG_E_PENDING while it is being made; RIG_E_UNKNOWN when this source
-     * does not know the name; another code when there is none now. */
+    /* 0 and the secret; RIG_E_PENDING while it is being made (`why`: what kept it so far);
+     * RIG_E_UNKNOWN when this source does not know the name; another code when there is none
+     * now and none is being made. `why` may be NULL. */
     int (*current)(void *self, struct rig_slice name, struct secret *out, struct rig_fault *why);
     /* Storage is the watcher's, until unwatch. */
     void (*watch)(void *self, struct secret_watch *watch);

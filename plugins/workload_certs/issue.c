@@ -48,11 +48,10 @@ static void issue_check(struct issue *issue, const struct rig_slice *chain, size
     answer_deinit(&answer);
 }
 
-static void on_signed(void *ctx, int err, bool is_final, const struct rig_fault *why,
+static void on_signed(void *ctx, int err, const struct rig_fault *why,
                       const struct rig_slice *chain, size_t count)
 {
     struct issue *issue = ctx;
-    (void)is_final; /* another CA may do what this one will never do */
     issue->call = NULL;
     if (err < 0) {
         ask_next(issue, err, why);

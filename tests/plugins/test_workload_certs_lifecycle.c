@@ -164,7 +164,7 @@ static void answer_certificate(struct ca_call *call, enum behaviour behaviour)
     char *leaf = certificate_for(call->csr, other);
     const struct rig_slice chain[] = {rig_slice_text(leaf), rig_buf_slice(&scene.root.pem)};
     struct rig_fault why = {0};
-    call->on_signed(call->ctx, 0, false, &why, chain, behaviour == ONE_ELEMENT ? 1 : 2);
+    call->on_signed(call->ctx, 0, &why, chain, behaviour == ONE_ELEMENT ? 1 : 2);
     free(leaf);
     EVP_PKEY_free(other);
 }
@@ -181,7 +181,7 @@ static void on_call_timer(uv_timer_t *timer)
         return;
     case DOWN:
         rig_fault_set(&why, 0, "the CA is on holiday");
-        call->on_signed(call->ctx, RIG_E_ABSENT, false, &why, NULL, 0);
+        call->on_signed(call->ctx, RIG_E_ABSENT, &why, NULL, 0);
         break;
     default:
         answer_certificate(call, scene.behaviours[at]);

@@ -45,9 +45,7 @@ def test_unavailable_twice_means_three_attempts(ca, new_secrets_agent, new_strea
     assert third.at - second.at >= 0.18
 
 
-@pytest.mark.parametrize("code", [
-    grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED, grpc.StatusCode.INTERNAL])
+@pytest.mark.parametrize("code", [grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED])
 def test_other_passing_failures_are_retried(ca, new_secrets_agent, new_stream, code):
     ca.fail_next(code, 1)
     ca.start()
@@ -153,13 +151,11 @@ def _expired_leaf(authority, csr):
 
 
 BAD_ANSWERS = {
-    "none": (lambda authority, chain, csr: [], "0 elements"),
     "one": (lambda authority, chain, csr: chain[:1], "1 elements"),
     "no PEM": (lambda authority, chain, csr: ["no PEM", *chain[1:]], "element 1 of 3"),
     "empty root": (lambda authority, chain, csr: [*chain[:-1], ""], "element 3 of 3"),
     "other key": (lambda authority, chain, csr: [_leaf_of_another_key(authority), *chain[1:]],
                   "another key"),
-    "wrong order": (lambda authority, chain, csr: chain[::-1], "another key"),
     "expired": (lambda authority, chain, csr: [_expired_leaf(authority, csr), *chain[1:]],
                 "ended at"),
     "too many": (lambda authority, chain, csr: chain + [chain[-1]] * 62, "more than 64"),
