@@ -18,7 +18,7 @@ struct rig_tls;
 
 struct rig_stream_events {
     /* There may be something to read (or an end, or an error to learn by reading). Called while
-     * reading is wanted; the owner reads until UV_EAGAIN or stops wanting. */
+     * reading is wanted; an owner that returns before UV_EAGAIN is called again after others. */
     void (*on_readable)(void *ctx);
     /* A write that had answered UV_EAGAIN may be tried again. */
     void (*on_writable)(void *ctx);
