@@ -19,8 +19,7 @@
 #define SECONDS_BYTES 32
 
 /* A decision about one certificate; a script that needs more is lost in a loop. */
-static const struct rig_script_limits limits = {
-    .max_instructions = 1000000, .max_bytes = 4u << 20, .max_ms = 500};
+static const struct rig_script_limits limits = {.max_instructions = 1000000, .max_bytes = 4u << 20};
 
 int policy_defaults(const struct policy_options *options, struct policy_request *request,
                     struct rig_fault *why)
