@@ -55,16 +55,30 @@ run_ctest() {
     [ -f "$results/ctest.xml" ] || result ctest fail "ctest wrote no results"
 }
 
+# run_story NAME: one story's tests, shown when they are over.
+run_story() {
+    local log=$results/story-$1.log status select=()
+    [ -z "$pattern" ] || select=(-k "$pattern")
+    .deps/peers/bin/python -m pytest -c tests/pytest.ini "tests/integration/$1" -v --tb=short \
+        -p no:cacheprovider --junitxml "$results/pytest-$1.xml" "${select[@]}" >"$log" 2>&1
+    status=$?
+    [ $status = 5 ] && return # nothing was selected
+    grep -vE '^(platform|rootdir|configfile|plugins|timeout|collecting|-+ generated|$)' "$log"
+    # Above 1 pytest itself broke, and its file may lack the reason.
+    [ $status -le 1 ] || result "story $1" fail "pytest ended with status $status"
+}
+
 run_pytest() {
     wants integration || return 0
-    section "integration tests"
-    local select=()
-    [ -z "$pattern" ] || select=(-k "$pattern")
-    .deps/peers/bin/python -m pytest -c tests/pytest.ini tests/integration -v --tb=short \
-        -p no:cacheprovider --junitxml "$results/pytest.xml" "${select[@]}"
-    local status=$?
-    # 5: nothing was selected. Above: pytest itself broke, and its file may lack the reason.
-    [ $status -le 1 ] || [ $status = 5 ] || result pytest fail "pytest ended with status $status"
+    section "integration tests, $(nproc) stories at a time"
+    local story
+    # Those that mostly wait come first, or they would be waited for.
+    for story in memory soak failures $(cd tests/integration && ls -d */ | tr -d / |
+        grep -vxE 'memory|soak|failures|__pycache__'); do
+        while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+        run_story "$story" &
+    done
+    wait
 }
 
 section "set-up and build"

@@ -64,7 +64,8 @@ fuzz_build() { # DIRECTORY target...
     local dir=$1
     shift
     rig_cmake "$dir" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang -DRIG_FUZZ=ON \
-        -DCMAKE_C_FLAGS='-O1 -g' -DRIG_SANITIZE=fuzzer-no-link,address,undefined &&
+        -DCMAKE_C_FLAGS='-O1 -g' -DRIG_SANITIZE=fuzzer-no-link,address,undefined \
+        -DRIG_WERROR="${werror:-ON}" &&
         ninja -C "$dir" "$@"
 }
 
