@@ -102,9 +102,13 @@ static void stopped_cb(struct rig_host *host)
     uv_async_send(&host->wake);
 }
 
+/* The last handles of all. What is left is a request on the pool that nobody waits for, a resolver
+ * that hangs: it may not keep the program. */
 static void on_handle_closed(uv_handle_t *handle)
 {
-    (void)handle;
+    struct rig_host *host = handle->data;
+    if (--host->own_handles == 0)
+        uv_stop(&host->loop);
 }
 
 static void on_admin_closed(struct rig_host *host)
@@ -116,6 +120,7 @@ static void on_admin_closed(struct rig_host *host)
         p->is_inited = false;
         p->self = NULL;
     }
+    host->own_handles = 3;
     for (size_t i = 0; i < 2; i++)
         uv_close((uv_handle_t *)&host->signals[i], on_handle_closed);
     uv_close((uv_handle_t *)&host->wake, on_handle_closed);
@@ -343,13 +348,24 @@ int host_set(struct rig_host *host, const char *plugin, const char *key, const c
     return options_set(options, row, text, "test", why);
 }
 
-void host_free(struct rig_host *host)
+static void on_walk(uv_handle_t *handle, void *ctx)
+{
+    (void)handle;
+    *(bool *)ctx = true;
+}
+
+bool host_free(struct rig_host *host)
 {
     if (host == NULL)
-        return;
-    /* Handles that a plugin forgot would keep the loop open: our own mistake, said loudly. */
+        return true;
     uv_run(&host->loop, UV_RUN_NOWAIT);
     int err = uv_loop_close(&host->loop);
+    bool has_handles = false;
+    if (err != 0)
+        uv_walk(&host->loop, on_walk, &has_handles);
+    if (err != 0 && !has_handles)
+        return false; /* a thread of the pool will still write to the loop */
+    /* Handles that a plugin forgot would keep the loop open: our own mistake, said loudly. */
     if (err != 0)
         uv_print_all_handles(&host->loop, stderr);
     rig_require(err == 0);
@@ -358,4 +374,5 @@ void host_free(struct rig_host *host)
     rig_free(host->plugins);
     rig_arena_deinit(&host->arena);
     rig_free(host);
+    return true;
 }

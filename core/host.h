@@ -63,4 +63,6 @@ int host_run(struct rig_host *host);
 /* As an incoming SIGTERM. */
 void host_terminate(struct rig_host *host);
 
-void host_free(struct rig_host *host);
+/* False: the pool is still at work for nobody (a resolver that hangs), so nothing was freed, and
+ * exit(3) would wait for it as well: leave by _exit. */
+bool host_free(struct rig_host *host);

@@ -19,6 +19,7 @@ struct host_plugin {
 struct rig_host {
     uv_loop_t loop;
     uv_signal_t signals[2]; /* SIGTERM, SIGINT */
+    unsigned own_handles;   /* of these, still closing at the end */
     uv_async_t wake;        /* the next step of an orderly end, outside everybody's callbacks */
     struct rig_arena arena;
     char role[48];

@@ -325,6 +325,9 @@ int program_run_role(struct program *program, const struct role *role, int argc,
         status = host_run(run.host);
     }
     rig_free(run.tables);
-    host_free(run.host);
+    if (!host_free(run.host)) {
+        fflush(NULL);
+        _exit(status);
+    }
     return status;
 }

@@ -2,11 +2,16 @@
 /* The life cycle, seen from plugins: order, services, failure, asynchronous stop. */
 #include "tests/harness/test.h"
 
+#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/dial.h"
 #include "core/host.h"
 #include "core/log.h"
 
@@ -23,6 +28,7 @@ struct probe {
     uv_timer_t timer;
     rig_stopped_cb stopped;
     const char *name;
+    struct rig_dial *dial;
 };
 
 static int probe_init(const char *name, struct rig_host *host, void **self)
@@ -170,7 +176,8 @@ static int run(struct rig_plugin *b, struct rig_plugin *a)
     assert_int_equal(host_configure(host, &why), 0);
     host_failure_status(host, 3);
     int status = host_run(host);
-    host_free(host);
+    if (!host_free(host))
+        _exit(status); /* as the program does */
     return status;
 }
 
@@ -220,6 +227,78 @@ static void failed_start_stops_what_came_before(void **state)
     b.start = bad_start;
     assert_int_equal(run(&b, &a), 3);
     assert_string_equal(trace, "init a, init b, start a, stop a, stopped a, free b, free a");
+}
+
+/* This getaddrinfo is the one that libuv's pool calls: it answers after the test's patience. */
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                struct addrinfo **result)
+{
+    (void)host, (void)port, (void)hints, (void)result;
+    for (;;)
+        pause();
+}
+
+static void on_dialled(void *ctx, int err, enum rig_dial_stage stage, const struct rig_fault *why,
+                       struct rig_stream *stream)
+{
+    (void)ctx, (void)err, (void)stage, (void)why, (void)stream;
+    abort();
+}
+
+static int dialling_start(void *self, struct rig_fault *why)
+{
+    struct probe *probe = self;
+    const struct rig_dial_options options = {.address = "never.test:443"};
+    assert_int_equal(
+        rig_dial_start(rig_host_loop(probe->host), &options, on_dialled, NULL, &probe->dial, why),
+        0);
+    return probe_start(self, why);
+}
+
+static void on_resolving(uv_timer_t *timer)
+{
+    rig_host_exit(((struct probe *)timer->data)->host, 7);
+}
+
+static int soon_leaving_start(void *self, struct rig_fault *why)
+{
+    struct probe *probe = self;
+    int err = probe_start(self, why);
+    uv_timer_start(&probe->timer, on_resolving, 50, 0); /* a thread of the pool hangs by now */
+    return err;
+}
+
+static void dialling_stop(void *self, rig_stopped_cb stopped)
+{
+    rig_dial_cancel(((struct probe *)self)->dial);
+    probe_stop(self, stopped);
+}
+
+static void resolver_that_hangs_does_not_keep_the_program(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct rig_plugin a = plugin_a(), b = plugin_b();
+        a.start = dialling_start;
+        a.stop = dialling_stop;
+        b.start = soon_leaving_start;
+        run(&b, &a);
+        _exit(99); /* freed although the pool was at work */
+    }
+    int status = 0;
+    for (int waited_ms = 0; waited_ms < 20000; waited_ms += 10) {
+        if (waitpid(child, &status, WNOHANG) == child) {
+            assert_true(WIFEXITED(status));
+            assert_int_equal(WEXITSTATUS(status), 7);
+            return;
+        }
+        usleep(10000);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    fail_msg("the program does not end");
 }
 
 static int order(struct rig_plugin *plugins, size_t count, struct rig_fault *why)
@@ -292,6 +371,7 @@ RIG_TEST_MAIN(cmocka_unit_test(order_follows_needs_and_ends_in_reverse),
               cmocka_unit_test(hold_delays_the_stop_until_exit),
               cmocka_unit_test(failed_init_frees_what_came_before),
               cmocka_unit_test(failed_start_stops_what_came_before),
+              cmocka_unit_test(resolver_that_hangs_does_not_keep_the_program),
               cmocka_unit_test(need_without_provider_is_named), cmocka_unit_test(circle_is_named),
               cmocka_unit_test(two_providers_of_one_are_named),
               cmocka_unit_test(other_abi_is_refused_with_both_numbers),
