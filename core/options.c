@@ -108,13 +108,30 @@ static int not_a(const struct options *options, const struct rig_option *row, co
                          is_secret ? "(hidden)" : text, due);
 }
 
+/* As one would write it: 24h rather than 8.64e+07ms. */
+static void limit_text(const struct rig_option *row, double value, char text[32])
+{
+    static const struct {
+        double ms;
+        const char *unit;
+    } units[] = {{3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
+    if (row->type != RIG_OPTION_DURATION_MS) {
+        snprintf(text, 32, "%.15g", value);
+        return;
+    }
+    size_t i = 0;
+    while (i < 3 && fmod(value, units[i].ms) != 0)
+        i++;
+    snprintf(text, 32, "%.15g%s", value / units[i].ms, value > 0 ? units[i].unit : "");
+}
+
 static int not_within(const struct options *options, const struct rig_option *row, const char *text,
                       struct rig_fault *why)
 {
-    char due[96];
-    bool is_ms = row->type == RIG_OPTION_DURATION_MS;
-    snprintf(due, sizeof(due), "between %g%s and %g%s", row->least, is_ms ? "ms" : "", row->most,
-             is_ms ? "ms" : "");
+    char due[96], least[32], most[32];
+    limit_text(row, row->least, least);
+    limit_text(row, row->most, most);
+    snprintf(due, sizeof(due), "between %s and %s", least, most);
     return not_a(options, row, text, due, why);
 }
 

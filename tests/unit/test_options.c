@@ -21,7 +21,8 @@ static const struct rig_option rows[] = {
             "socket", "s"),
     RIG_OPT(BOOL, struct probe_config, is_on, "isOn", "true", "PROBE_ON", "on", "s"),
     RIG_OPT_IN(UINT, struct probe_config, count, "count", "3", 1, 10, "PROBE_COUNT", "count", "s"),
-    RIG_OPT(DURATION_MS, struct probe_config, wait_ms, "wait", "1h30m", NULL, "wait", "s"),
+    RIG_OPT_IN(DURATION_MS, struct probe_config, wait_ms, "wait", "1h30m", 1500, 86400000, NULL,
+               "wait", "s"),
     RIG_OPT_IN(RATIO, struct probe_config, ratio, "gracePeriodRatio", "0.5", 0, 1, NULL, NULL, "s"),
     {0},
 };
@@ -82,6 +83,8 @@ static void bad_values_name_the_key_and_what_is_due(void **state)
     assert_int_equal(set("count", "11", &why), RIG_E_RANGE);
     assert_int_equal(set("count", "4x", &why), RIG_E_RANGE);
     assert_int_equal(set("wait", "5", &why), RIG_E_RANGE); /* Go: a bare number is no duration */
+    assert_int_equal(set("wait", "25h", &why), RIG_E_RANGE);
+    assert_string_equal(why.text, "probe.wait: \"25h\" is not between 1500ms and 24h");
     assert_int_equal(set("wait", "", &why), RIG_E_RANGE);
     assert_int_equal(set("gracePeriodRatio", "nan", &why), RIG_E_RANGE);
     assert_int_equal(config->count, 3);
