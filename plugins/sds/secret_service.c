@@ -29,8 +29,8 @@
 
 /* Envoy has one connection with a stream for each secret. Istio takes 100000 streams on any number
  * of connections, but whoever may open the socket must not take all memory and descriptors. */
-#define CONNECTIONS_MAX 128
-#define STREAMS_MAX     1024
+#define CONNECTIONS_MAX 64
+#define STREAMS_MAX     256
 #define IDLE_MS         60000
 
 struct sds_stream {

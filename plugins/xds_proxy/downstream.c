@@ -16,8 +16,10 @@
 /* Every process of the pod may be Envoy, under whatever user it runs; Istio's mode. */
 #define SOCKET_MODE 0666
 
-/* Envoy has one connection; whoever else may open the socket must not take all descriptors. */
-#define CONNECTIONS_MAX 64
+/* Envoy has one stream on one connection. Whoever else may open the socket must not take all
+ * descriptors, nor memory: a stream that is not read keeps a window of responses. */
+#define CONNECTIONS_MAX 32
+#define STREAMS_MAX     16
 #define IDLE_MS         60000
 
 static void on_sotw_call(void *ctx, struct rig_grpc_call *call)
@@ -46,7 +48,8 @@ int downstream_listen(struct xds_proxy *proxy, const char *path, struct rig_faul
         .methods = methods,
         .ctx = proxy,
         .max_connections = CONNECTIONS_MAX,
-        .h2 = {.idle_timeout_ms = IDLE_MS,
+        .h2 = {.max_streams = STREAMS_MAX,
+               .idle_timeout_ms = IDLE_MS,
                .keepalive_ms = (uint32_t)proxy->config->keepalive_ms,
                .keepalive_timeout_ms = (uint32_t)proxy->config->keepalive_timeout_ms},
     };
