@@ -104,10 +104,16 @@ int rig_process_open(uv_loop_t *loop, const struct rig_process_options *options,
     if (pipe2(report, O_CLOEXEC) < 0)
         return rig_fault_set(why, -errno, "%s: %s", options->argv[0], strerror(errno));
     pid_t parent = getpid();
+    /* A signal that meets the child before its handlers are reset would run ours, which tells the
+     * loop by a pipe that both share: the parent would see it, too, as its own. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t pid = fork();
     if (pid == 0)
         child(options, parent, report[1]);
     int err = pid < 0 ? -errno : 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(report[1]);
     if (err == 0)
         err = exec_result(report[0]);

@@ -2,7 +2,9 @@
 /* Children: exit status, signals, what cannot be started, and what dies with us. */
 #include "tests/harness/test.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -115,7 +117,53 @@ static void child_dies_with_its_parent(void **state)
     waitpid(parent, NULL, 0);
 }
 
+static bool is_hit; /* the child, before anything else runs in it */
+
+static void on_fork_child(void)
+{
+    if (is_hit)
+        raise(SIGUSR1);
+}
+
+static void on_usr1(uv_signal_t *signal, int number)
+{
+    (void)number;
+    ++*(int *)signal->data;
+}
+
+/* A signal that only the child gets is none of ours: a second SIGTERM, say, would cut a drain. */
+static void signal_of_the_child_stays_there(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    uv_signal_t watched;
+    struct rig_process *process;
+    struct seen seen = {0};
+    int heard = 0;
+    uv_loop_init(&loop);
+    uv_signal_init(&loop, &watched);
+    watched.data = &heard;
+    uv_signal_start(&watched, on_usr1, SIGUSR1);
+    assert_int_equal(pthread_atfork(NULL, NULL, on_fork_child), 0);
+    is_hit = true;
+    assert_int_equal(spawn(&loop, "exit 0", &seen, &process), 0);
+    is_hit = false;
+    while (seen.count == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(seen.signal, SIGUSR1);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    assert_int_equal(heard, 0);
+    /* Ours still come. */
+    raise(SIGUSR1);
+    while (heard == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&watched, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 RIG_TEST_MAIN(cmocka_unit_test(exit_status_and_signal_are_told_apart),
               cmocka_unit_test(two_children_are_reaped_each),
               cmocka_unit_test(missing_file_is_an_error_at_once),
-              cmocka_unit_test(child_dies_with_its_parent))
+              cmocka_unit_test(child_dies_with_its_parent),
+              cmocka_unit_test(signal_of_the_child_stays_there))
