@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core/commands.c: plugins, version, help, and the commands that plugins bring. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +82,16 @@ static void print_json(const struct rig_doc *doc)
     rig_json_write(doc, RIG_JSON_PRETTY, &text);
     printf("%s\n", rig_buf_text(&text));
     rig_buf_deinit(&text);
+}
+
+/* A command has no loop that would hear of SIGTERM and SIGINT: they end it, as is their default. */
+static void signals_default(void)
+{
+    sigset_t ending;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    sigprocmask(SIG_UNBLOCK, &ending, NULL);
 }
 
 /* ---- plugins ---- */
@@ -284,6 +295,7 @@ static bool visit_run(void *ctx, struct program *program, const struct loaded *l
     struct wanted *wanted = ctx;
     if (strcmp(command->name, wanted->name) != 0)
         return false;
+    signals_default();
     struct rig_fault why = {0};
     struct options options;
     struct options *tables[] = {&options, &program->core};
@@ -318,6 +330,7 @@ int command_run_own(struct program *program, int argc, char *const *argv, int *e
     };
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
         if (strcmp(argv[0], own[i].name) == 0) {
+            signals_default();
             *exit_status = own[i].run(program, argc, argv);
             return 0;
         }

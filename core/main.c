@@ -22,6 +22,14 @@ static void process_init(void)
     sigprocmask(SIG_BLOCK, &ending, NULL);
     signal(SIGPIPE, SIG_IGN);
 
+    /* A closed standard stream would be the next socket's number, and the log would go there. */
+    int null;
+    do
+        null = open("/dev/null", O_RDWR);
+    while (null >= 0 && null <= STDERR_FILENO);
+    if (null > STDERR_FILENO)
+        close(null);
+
     /* A dump of ours would hold keys: memory stays out of it (core(5)). */
     int fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
     if (fd >= 0) {

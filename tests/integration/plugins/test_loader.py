@@ -360,3 +360,46 @@ def test_all_of_ours_are_accepted():
     assert {each["name"] for each in found} == folders - {"mesh"}
     for each in found:
         assert "refused" not in each and each["about"] and each["version"]
+
+
+# ---- the process ----
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_a_command(number):
+    """Its output is not taken: it cannot end by itself."""
+    ours, theirs = os.pipe()
+    try:
+        os.set_blocking(theirs, False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(theirs, bytes(4096))
+        os.set_blocking(theirs, True)
+        process = subprocess.Popen([BINARY, "version"], stdout=theirs,
+                                   env={"PATH": os.environ["PATH"], **sanitizer_env()})
+        status = pathlib.Path(f"/proc/{process.pid}/status")
+        wait_for(lambda: int(re.search(r"SigIgn:\s*(\w+)", status.read_text())[1], 16)
+                 >> (signal.SIGPIPE - 1) & 1, what="the program has its signals set")
+        process.send_signal(number)
+        try:
+            assert process.wait(timeout=10) == -number
+        finally:
+            process.kill()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_closed_standard_streams_are_nobodys(site, tmp_path):
+    """Or the loop's own descriptors would take their numbers, and the log would go there."""
+    site.add("alpha")
+    log = tmp_path / "log"
+    process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh",
+                                *site.arguments("--log_target", str(log))], env=site.env())
+    try:
+        wait_for(lambda: log.exists() and "role probe" in log.read_text(),
+                 what="the program is up")
+        assert [os.readlink(f"/proc/{process.pid}/fd/{i}") for i in range(3)] == ["/dev/null"] * 3
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=10)
+    finally:
+        process.kill()
