@@ -29,6 +29,28 @@ static void block_free(struct rig_buf *buf)
     rig_free(buf->block);
 }
 
+size_t rig_utf8_len(struct rig_slice text, size_t at)
+{
+    const uint8_t *c = text.at + at;
+    size_t left = text.len - at;
+    size_t len = c[0] < 0x80   ? 1
+                 : c[0] < 0xc2 ? 0
+                 : c[0] < 0xe0 ? 2
+                 : c[0] < 0xf0 ? 3
+                 : c[0] < 0xf5 ? 4
+                               : 0;
+    if (len == 0 || len > left)
+        return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    /* Overlong forms, surrogates, and what lies over U+10FFFF. */
+    if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
+        (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f))
+        return 0;
+    return len;
+}
+
 void rig_buf_deinit(struct rig_buf *buf)
 {
     block_free(buf);
@@ -49,10 +71,10 @@ void rig_buf_clear(struct rig_buf *buf)
 
 uint8_t *rig_buf_reserve(struct rig_buf *buf, size_t len)
 {
+    rig_require(len <= SIZE_MAX / 4 && buf->len <= SIZE_MAX / 4);
     size_t front = (size_t)(buf->at - buf->block);
     if (buf->block != NULL && front + buf->len + len <= buf->cap)
         return buf->at + buf->len;
-    rig_require(len <= SIZE_MAX / 4 && buf->len <= SIZE_MAX / 4);
     /* Moving down is enough when at least half of the block is free in front. */
     if (front > 0 && buf->len + len <= buf->cap && front >= buf->cap / 2) {
         memmove(buf->block, buf->at, buf->len);

@@ -41,6 +41,9 @@ static inline bool rig_slice_is(struct rig_slice a, const char *text)
 
 bool rig_slice_starts(struct rig_slice a, const char *prefix);
 
+/* Octets of the character at `at`, inside the slice; 0 when they are not UTF-8 (RFC 3629, 4). */
+size_t rig_utf8_len(struct rig_slice text, size_t at);
+
 struct rig_buf {
     uint8_t *block; /* private: the allocation */
     uint8_t *at;    /* first octet held */

@@ -261,29 +261,6 @@ int rig_json_read_unique(struct rig_slice text, const char *name, struct rig_are
     return read_text(&reader, doc);
 }
 
-/* Octets of the character at `at`, 0 when they are not UTF-8 (RFC 3629, 4). */
-static size_t utf8_len(struct rig_slice text, size_t at)
-{
-    const uint8_t *c = text.at + at;
-    size_t left = text.len - at;
-    size_t len = c[0] < 0x80   ? 1
-                 : c[0] < 0xc2 ? 0
-                 : c[0] < 0xe0 ? 2
-                 : c[0] < 0xf0 ? 3
-                 : c[0] < 0xf5 ? 4
-                               : 0;
-    if (len == 0 || len > left)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((c[i] & 0xc0) != 0x80)
-            return 0;
-    /* Overlong forms, surrogates, and what lies over U+10FFFF. */
-    if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
-        (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f))
-        return 0;
-    return len;
-}
-
 static void write_escaped(struct rig_slice text, size_t at, size_t len, struct rig_buf *out)
 {
     static const char shorts[128] = {['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
@@ -302,7 +279,7 @@ static void write_string(struct rig_slice text, struct rig_buf *out)
     size_t plain = 0; /* where the octets begin that go out as they are */
     rig_buf_append(out, "\"", 1);
     for (size_t at = 0; at < text.len;) {
-        size_t len = utf8_len(text, at);
+        size_t len = rig_utf8_len(text, at);
         bool is_plain = len > 0 && text.at[at] >= 0x20 && text.at[at] != '"' && text.at[at] != '\\';
         if (!is_plain) {
             rig_buf_append(out, text.at + plain, at - plain);

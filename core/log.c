@@ -123,36 +123,25 @@ static void time_text(char *text, size_t size)
 }
 
 /* A JSON string's inside. Octets that are no UTF-8 would spoil the line: they become '?'. */
-static size_t json_escape(const char *text, char *out, size_t size)
+static void json_escape(const char *text, char *out, size_t size)
 {
+    struct rig_slice all = rig_slice_text(text);
     size_t len = 0;
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0' && len + 7 < size; c++) {
-        if (*c == '"' || *c == '\\') {
-            out[len++] = '\\';
-            out[len++] = (char)*c;
-        } else if (*c < 0x20) {
-            len += (size_t)snprintf(out + len, size - len, "\\u%04x", *c);
-        } else if (*c < 0x80) {
-            out[len++] = (char)*c;
-        } else {
-            size_t more = *c >= 0xf0 && *c < 0xf5   ? 3
-                          : *c >= 0xe0 && *c < 0xf0 ? 2
-                          : *c >= 0xc2 && *c < 0xe0 ? 1
-                                                    : 0;
-            size_t seen = 0;
-            while (seen < more && (c[seen + 1] & 0xc0) == 0x80)
-                seen++;
-            if (more == 0 || seen < more) {
-                out[len++] = '?';
-                continue;
-            }
-            memcpy(out + len, c, more + 1);
-            len += more + 1;
-            c += more;
-        }
+    for (size_t at = 0; at < all.len && len + 7 < size;) {
+        uint8_t c = all.at[at];
+        size_t octets = rig_utf8_len(all, at);
+        if (octets == 0)
+            out[len++] = '?';
+        else if (c < 0x20)
+            len += (size_t)snprintf(out + len, size - len, "\\u%04x", c);
+        else if (c == '"' || c == '\\')
+            len += (size_t)snprintf(out + len, size - len, "\\%c", c);
+        else
+            for (size_t i = 0; i < octets; i++)
+                out[len++] = (char)all.at[at + i];
+        at += octets > 0 ? octets : 1;
     }
     out[len] = '\0';
-    return len;
 }
 
 void rig_log(enum rig_log_level level, const char *scope, const char *format, ...)
@@ -176,9 +165,10 @@ void rig_log(enum rig_log_level level, const char *scope, const char *format, ..
                        "{\"level\":\"%s\",\"time\":\"%s\",\"scope\":\"%s\",\"msg\":\"%s\"}\n",
                        level_names[level], when, scope, escaped);
     } else {
-        /* Peers' texts are in it: no second line, and nothing that a terminal would obey. */
+        /* Peers' texts are in it: no second line, no column more, and nothing that a terminal
+         * would obey. */
         for (char *c = message; *c != '\0'; c++) {
-            if (((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f)
+            if ((unsigned char)*c < 0x20 || *c == 0x7f)
                 *c = ' ';
         }
         bool is_default = strcmp(scope, "default") == 0;
