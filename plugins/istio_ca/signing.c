@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/arena.h"
 #include "core/clock.h"
 #include "core/grpc.h"
 #include "core/log.h"
@@ -17,6 +18,7 @@
 #define PATH         "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 #define ANSWER_MAX   (1u << 20)
 #define ELEMENTS_MAX 64u
+#define ARENA_MAX    ((size_t)2 * ANSWER_MAX) /* an empty element has 2 octets, and 40 in memory */
 #define BEARER       "Bearer "
 
 enum signing_state { SIGNING_WAITING, SIGNING_CONNECTING, SIGNING_CALLING, SIGNING_CLOSING };
@@ -40,7 +42,8 @@ struct ca_call {
     int err;
     bool is_retryable;
     struct rig_fault why;
-    Mesh__Ca__CertificateResponse *answer;
+    Mesh__Ca__CertificateResponse *answer; /* in `arena` */
+    struct rig_arena arena;
 };
 
 static const char *const code_texts[] = {
@@ -111,10 +114,27 @@ static void call_discard(struct ca_call *call)
     uv_close((uv_handle_t *)&call->timer, on_timer_closed);
 }
 
+static void *arena_take(void *arena, size_t size)
+{
+    return rig_arena_alloc(arena, size);
+}
+
+static void arena_leave(void *arena, void *at)
+{
+    (void)arena, (void)at; /* all goes at once */
+}
+
+static void answer_read(struct ca_call *call, struct rig_slice message)
+{
+    ProtobufCAllocator memory = {
+        .alloc = arena_take, .free = arena_leave, .allocator_data = &call->arena};
+    rig_arena_init(&call->arena, ARENA_MAX);
+    call->answer = mesh__ca__certificate_response__unpack(&memory, message.len, message.at);
+}
+
 static void answer_free(struct ca_call *call)
 {
-    if (call->answer != NULL)
-        mesh__ca__certificate_response__free_unpacked(call->answer, NULL);
+    rig_arena_deinit(&call->arena);
     call->answer = NULL;
 }
 
@@ -220,8 +240,10 @@ static void on_message(void *ctx, struct rig_slice message)
     struct ca_call *call = ctx;
     if (call->answer != NULL || call->err < 0)
         return; /* a second message of a unary call; the first counts */
-    call->answer = mesh__ca__certificate_response__unpack(NULL, message.len, message.at);
-    if (call->answer == NULL)
+    answer_read(call, message);
+    if (rig_arena_is_spent(&call->arena))
+        fail_by_answer(call, "the answer has far too many elements");
+    else if (call->answer == NULL)
         fail_by_answer(call, "the answer is no CertificateResponse");
     else if (call->answer->n_cert_chain > ELEMENTS_MAX)
         fail_by_answer(call, "the answer's chain has more than 64 elements");

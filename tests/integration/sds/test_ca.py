@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CAs that are away, refuse, answer nonsense or are not to be trusted; and what comes of it."""
 import datetime
+import re
 
 import grpc
 import pytest
@@ -172,6 +173,21 @@ def test_bad_answer_is_not_served(ca, new_secrets_agent, new_stream, name):
     end = new_stream(agent).subscribe("default").end()
     assert end.code == grpc.StatusCode.UNAVAILABLE
     assert reason in end.details
+
+
+def test_answer_of_nothing_but_elements_costs_no_memory(ca, new_secrets_agent):
+    """Half a million empty elements are a megabyte on the wire, and were twenty in memory."""
+    ca.change = lambda chain, csr: [""] * 500000
+    agent = new_secrets_agent().start()
+    agent.wait_log("no workload certificate: .*cannot connect")
+
+    def peak_kib():
+        with open(f"/proc/{agent.process.pid}/status", encoding="utf-8") as status:
+            return int(re.search(r"VmHWM:\s+(\d+)", status.read()).group(1))
+    before = peak_kib()
+    ca.start()
+    agent.wait_log("no workload certificate: .*far too many elements")
+    assert peak_kib() - before < 12 * 1024
 
 
 def test_odd_line_ends_and_two_roots_are_served(ca, new_secrets_agent, new_stream):
