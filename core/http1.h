@@ -24,7 +24,7 @@ struct rig_http1_request {
 struct rig_http1_server_options {
     const char *address;
     unsigned socket_mode;
-    uint32_t max_connections;  /* 0: 64 */
+    uint32_t max_connections;  /* 0: 64; one more ends that whose client is silent the longest */
     uint32_t idle_timeout_ms;  /* a connection without a whole request; 0: 30,000 */
     size_t max_body_bytes;     /* 0: 64 KiB; over it 413 */
     /* Must lead to one rig_http1_respond, now or later. `request` is borrowed for the call. */

@@ -3,7 +3,8 @@
  *
  * While an answer is due nothing is read, so a client that pipelines waits in the kernel. One
  * timer per connection covers the whole request and the taking of the answer; octets that
- * trickle in do not extend it. */
+ * trickle in do not extend it. When there is no place left, the client that has been silent the
+ * longest loses its own, so that who only connects keeps nobody out. */
 #include "http1.h"
 
 #include <stdio.h>
@@ -62,8 +63,10 @@ struct rig_http1_server {
     uv_loop_t *loop;
     struct rig_listener *listener;
     struct rig_http1_server_options options;
-    struct connection connections; /* ring */
-    size_t open;                   /* connections and the listener */
+    struct connection connections; /* ring; who was answered last, or has just come, is last */
+    uint32_t live;                 /* of them, not closing */
+    uint32_t max_connections;
+    size_t open; /* connections and the listener */
     void (*on_closed)(void *ctx);
     void *closed_ctx;
 };
@@ -79,13 +82,25 @@ static void server_release(struct rig_http1_server *server)
     rig_free(server);
 }
 
+static void ring_add(struct connection *ring, struct connection *c)
+{
+    c->prev = ring->prev;
+    c->next = ring;
+    c->prev->next = c->next->prev = c;
+}
+
+static void ring_remove(struct connection *c)
+{
+    c->prev->next = c->next;
+    c->next->prev = c->prev;
+}
+
 static void connection_release(struct connection *c)
 {
     if (--c->open_handles > 0)
         return;
     struct rig_http1_server *server = c->server;
-    c->prev->next = c->next;
-    c->next->prev = c->prev;
+    ring_remove(c);
     rig_buf_deinit(&c->target);
     rig_buf_deinit(&c->body);
     rig_buf_deinit(&c->pending);
@@ -109,6 +124,7 @@ static void connection_close(struct connection *c)
     if (c->is_closing)
         return;
     c->is_closing = true;
+    c->server->live--;
     if (c->exchange != NULL)
         c->exchange->connection = NULL; /* whoever answers it frees it */
     c->exchange = NULL;
@@ -334,6 +350,8 @@ void rig_http1_respond(struct rig_http1_exchange *exchange, int status, const ch
     c->exchange = NULL;
     answer_queue(c, status, content_type, body, is_head);
     timer_restart(c);
+    ring_remove(c);
+    ring_add(&c->server->connections, c);
     out_flush(c);
     if (!c->is_delivering)
         requests_go_on(c);
@@ -452,18 +470,29 @@ static void on_readable(void *ctx)
 static const struct rig_stream_events connection_events = {.on_readable = on_readable,
                                                            .on_writable = on_writable};
 
+/* The listener takes one more than there are places, so that its coming is seen. */
+static void place_make(struct rig_http1_server *server)
+{
+    struct connection *c = server->connections.next;
+    while (c != &server->connections && (c->is_closing || c->exchange != NULL))
+        c = c->next;
+    if (c != &server->connections)
+        connection_close(c);
+}
+
 static void on_accept(void *ctx, struct rig_stream *stream)
 {
     struct rig_http1_server *server = ctx;
+    if (server->live >= server->max_connections)
+        place_make(server);
     struct connection *c = rig_new(struct connection);
     c->server = server;
     c->stream = stream;
     c->open_handles = 2;
     c->keeps_alive = true;
     c->is_loopback = rig_stream_peer_is_loopback(stream);
-    c->next = &server->connections;
-    c->prev = server->connections.prev;
-    c->prev->next = c->next->prev = c;
+    ring_add(&server->connections, c);
+    server->live++;
     server->open++;
     llhttp_init(&c->parser, HTTP_REQUEST, parser_settings());
     c->parser.data = c;
@@ -482,11 +511,12 @@ int rig_http1_server_open(uv_loop_t *loop, const struct rig_http1_server_options
     server->options = *options;
     server->connections.prev = server->connections.next = &server->connections;
     server->open = 1;
+    server->max_connections =
+        options->max_connections > 0 ? options->max_connections : CONNECTIONS_MAX;
     struct rig_listener_options listener = {
         .address = options->address,
         .socket_mode = options->socket_mode,
-        .max_connections =
-            options->max_connections > 0 ? options->max_connections : CONNECTIONS_MAX,
+        .max_connections = server->max_connections + 1,
         .on_accept = on_accept,
         .ctx = server,
     };

@@ -395,6 +395,46 @@ static void silent_and_slow_clients_are_closed(void **state)
     fixture_free(f);
 }
 
+/* All places are taken: f->fd, which asked last, keeps its own. */
+static void silent_client_makes_room(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(0);
+    struct rig_buf got = {0};
+    int first = f->fd, silent = fixture_dial(f);
+    put(f, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(f, &got, "hello");
+    f->fd = fixture_dial(f);
+    put(f, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    alarm(20); /* ends a test that waits for the idle timeout */
+    while (f->held == NULL)
+        uv_run(&f->loop, UV_RUN_ONCE);
+    int holder = f->fd;
+    f->fd = silent;
+    expect(f, &got, "");
+    close(silent);
+    /* The place of who waits for an answer is no place to take. */
+    f->fd = first;
+    rig_buf_clear(&got);
+    put(f, "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(f, &got, "hello");
+    f->fd = fixture_dial(f);
+    rig_buf_clear(&got);
+    put(f, "GET /c HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(f, &got, "hello");
+    close(f->fd);
+    f->fd = first;
+    expect(f, &got, "");
+    close(first);
+    f->fd = holder;
+    rig_buf_clear(&got);
+    rig_http1_respond(f->held, 200, "text/plain", RIG_SLICE("held"));
+    expect(f, &got, "held");
+    alarm(0);
+    rig_buf_deinit(&got);
+    fixture_free(f);
+}
+
 static void answer_after_the_peer_left_is_harmless(void **state)
 {
     (void)state;
@@ -572,6 +612,7 @@ RIG_TEST_MAIN(cmocka_unit_test(requests_are_answered_on_one_connection),
               cmocka_unit_test(client_expects_no_body_of_head),
               cmocka_unit_test(chunked_body_is_counted_as_it_comes),
               cmocka_unit_test(silent_and_slow_clients_are_closed),
+              cmocka_unit_test(silent_client_makes_room),
               cmocka_unit_test(answer_after_the_peer_left_is_harmless),
               cmocka_unit_test(client_gets_its_answer),
               cmocka_unit_test(client_takes_every_kind_of_end),
