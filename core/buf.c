@@ -76,7 +76,7 @@ uint8_t *rig_buf_reserve(struct rig_buf *buf, size_t len)
     if (buf->block != NULL && front + buf->len + len <= buf->cap)
         return buf->at + buf->len;
     /* Moving down is enough when at least half of the block is free in front. */
-    if (front > 0 && buf->len + len <= buf->cap && front >= buf->cap / 2) {
+    if (buf->block != NULL && front > 0 && buf->len + len <= buf->cap && front >= buf->cap / 2) {
         memmove(buf->block, buf->at, buf->len);
         if (buf->is_secret)
             rig_wipe(buf->block + buf->len, front);
@@ -92,7 +92,7 @@ uint8_t *rig_buf_reserve(struct rig_buf *buf, size_t len)
         block = rig_realloc(buf->block, cap);
     } else {
         block = rig_realloc(NULL, cap);
-        if (buf->len > 0)
+        if (buf->at != NULL)
             memcpy(block, buf->at, buf->len);
         block_free(buf);
     }

@@ -85,8 +85,9 @@ static int unknown_flag(struct parser *parser, int at, struct rig_fault *why)
 {
     const char *word = parser->argv[at];
     if (parser->flags->ignore_unknown) {
+        const char *next = at + 1 < parser->argc ? parser->argv[at + 1] : NULL;
         bool has_value = strchr(word, '=') != NULL;
-        return !has_value && at + 1 < parser->argc && parser->argv[at + 1][0] != '-' ? 2 : 1;
+        return !has_value && next != NULL && next[0] != '-' ? 2 : 1;
     }
     /* Without its value: that may be a secret. */
     const char *nearest = NULL;

@@ -196,7 +196,7 @@ int options_init(struct options *options, const char *section, const struct rig_
     options->values = rig_arena_alloc(arena, (options->count + 1) * sizeof(*options->values));
     if (options->config == NULL || options->values == NULL)
         return rig_fault_set(why, RIG_E_BUDGET, "configuration is too large");
-    for (size_t i = 0; i < options->count; i++) {
+    for (size_t i = 0; rows != NULL && i < options->count; i++) {
         if (rows[i].fallback == NULL)
             continue;
         int err = options_set(options, &rows[i], rows[i].fallback, "default", why);

@@ -532,7 +532,8 @@ static int string_gsub(lua_State *L)
             add_replacement(&m, &out, s, end);
             s = last = end;
         } else if (s < m.text_end) {
-            luaL_addchar(&out, *s++);
+            /* No NULL comes out of luaL_checklstring. */
+            luaL_addchar(&out, *s++); // NOLINT(clang-analyzer-core.NullDereference)
         } else {
             break;
         }

@@ -324,7 +324,7 @@ static int check_repeated(struct reader *reader, const struct rig_doc *map)
 static int read_map(struct reader *reader, struct rig_doc *map)
 {
     for (;;) {
-        struct rig_slice key;
+        struct rig_slice key = {0};
         struct rig_doc *value = NULL;
         int err = next_event(reader);
         if (err < 0)

@@ -22,7 +22,7 @@ fi
 
 section "clang-tidy"
 check "clang-tidy build" rig_cmake build/tidy -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=clang &&
-    check "clang-tidy generated files" ninja -C build/tidy mesh_proto standalone_proto &&
+    check "clang-tidy generated files" ninja -C build/tidy product standalone_proto &&
     for file in core/*.c plugins/*/*.c; do
         while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
         check "clang-tidy $file" clang-tidy -p build/tidy --quiet "$file" &
