@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <uv.h>
+
 #include "alloc.h"
 #include "fault.h"
 #include "secret.h"
@@ -163,11 +165,23 @@ const char *rig_buf_text(struct rig_buf *buf)
     return (const char *)buf->at;
 }
 
-int rig_buf_read_file(struct rig_buf *buf, const char *path, size_t max_bytes)
+int rig_file_open(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -errno;
+    int err = fstat(fd, &info) < 0 ? -errno : S_ISFIFO(info.st_mode) ? UV_EFTYPE : 0;
+    if (err < 0)
+        close(fd);
+    return err < 0 ? err : fd;
+}
+
+int rig_buf_read_file(struct rig_buf *buf, const char *path, size_t max_bytes)
+{
+    int fd = rig_file_open(path);
+    if (fd < 0)
+        return fd;
     size_t before = buf->len;
     int err = 0;
     for (;;) {

@@ -16,7 +16,7 @@ struct rig_slice {
     size_t len;
 };
 
-#define RIG_SLICE(literal) ((struct rig_slice){(const uint8_t *)(literal), sizeof(literal) - 1})
+#define RIG_SLICE(literal)   ((struct rig_slice){(const uint8_t *)(literal), sizeof(literal) - 1})
 #define RIG_SLICE_ARG(slice) (int)(slice).len, (const char *)(slice).at /* for "%.*s" */
 
 static inline struct rig_slice rig_slice(const void *at, size_t len)
@@ -79,6 +79,10 @@ static inline struct rig_slice rig_buf_slice(const struct rig_buf *buf)
 
 /* The content as a C string: a NUL follows it that does not count. Borrowed until changed. */
 const char *rig_buf_text(struct rig_buf *buf);
+
+/* Opens for reading: the descriptor, or libuv's code; UV_EFTYPE for a pipe, at which the loop would
+ * wait for whoever writes. */
+int rig_file_open(const char *path);
 
 /* Appends a whole file. RIG_E_TOO_LARGE over `max_bytes`, libuv's code when it cannot be read. */
 int rig_buf_read_file(struct rig_buf *buf, const char *path, size_t max_bytes);

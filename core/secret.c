@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -69,9 +68,9 @@ int rig_secret_read_file(struct rig_secret *secret, const char *path, size_t max
 {
     struct rig_secret read_in = {0};
     int err = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = rig_file_open(path);
     if (fd < 0)
-        return rig_fault_set(why, -errno, "%s: %s", path, uv_strerror(-errno));
+        return rig_fault_set(why, fd, "%s: %s", path, uv_strerror(fd));
     secret_map(&read_in, max_bytes + 1);
     size_t len = 0;
     while (len <= max_bytes) {

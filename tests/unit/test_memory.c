@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -228,6 +229,28 @@ static void backoff_doubles_spreads_and_stops_at_max(void **state)
     assert_int_equal(rig_backoff_next_ms(&backoff, 0), 75);
 }
 
+/* Nobody writes to it: whoever opened it in the ordinary way would wait for ever. */
+static void pipes_are_not_read(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/rig-test-XXXXXX", path[64];
+    struct rig_buf buf = {0};
+    struct rig_secret secret = {0};
+    struct rig_fault why = {0};
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/pipe", dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(20);
+    assert_int_equal(rig_buf_read_file(&buf, path, 100), UV_EFTYPE);
+    assert_int_equal(rig_secret_read_file(&secret, path, 100, &why), UV_EFTYPE);
+    alarm(0);
+    assert_non_null(strstr(why.text, "/pipe: "));
+    assert_int_equal(rig_buf_read_file(&buf, "/dev/null", 100), 0);
+    rig_buf_deinit(&buf);
+    unlink(path);
+    rmdir(dir);
+}
+
 static void log_into(const char *path, bool as_json, const char *levels)
 {
     assert_int_equal(rig_log_configure(levels, as_json, path, NULL), 0);
@@ -275,4 +298,5 @@ RIG_TEST_MAIN(cmocka_unit_test(capped_size_has_an_error), cmocka_unit_test(buf_i
               cmocka_unit_test(secret_file_is_trimmed_and_bounded),
               cmocka_unit_test(faults_are_one_line_and_take_prefixes),
               cmocka_unit_test(backoff_doubles_spreads_and_stops_at_max),
+              cmocka_unit_test(pipes_are_not_read),
               cmocka_unit_test(log_lines_have_the_fields_shape))
