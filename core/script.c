@@ -73,6 +73,7 @@ static void *limited_realloc(void *ctx, void *block, size_t old_size, size_t siz
     if (size > held &&
         (size - held > call->limits.max_bytes - call->used_bytes || (is_large && call->is_over))) {
         call->was_refused = true;
+        watch(call, WATCH_STEP); /* Lua collects everything, then asks once more */
         return NULL;
     }
     void *moved = realloc(block, size);

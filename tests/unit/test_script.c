@@ -409,6 +409,10 @@ static void slow_scripts_end(void **state)
         "local t = {} for i = 1, 5e5 do t[i] = i end while true do select('#', table.unpack(t)) "
         "end",
         "local t = {} for i = 1, 5e5 do t[i] = '' end while true do table.concat(t) end",
+        /* Each refusal of memory is a collection of all there is. */
+        "local t, f = nil, function() local a = {{}, {}, {}, {}} end\n"
+        "local function add() t = {t} end while pcall(add) do end\n"
+        "while true do pcall(f) end",
     };
     for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
         start = processor_s();
