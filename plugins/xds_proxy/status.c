@@ -10,6 +10,8 @@
 #include "core/clock.h"
 #include "core/fault.h"
 
+#define SAYING_MS 60000
+
 struct status_row {
     struct rig_buf type_url, version, nonce, last_nack;
     uint64_t pushes, bytes, resources, received_ms, acks, nacks;
@@ -109,13 +111,17 @@ bool status_say(struct status *status, struct rig_slice what, struct rig_slice d
 {
     struct status_said *said = &status->said;
     uint64_t hash = hash_more(hash_more(UINT64_C(0xcbf29ce484222325), what), detail);
-    const unsigned room = sizeof(said->hashes) / sizeof(said->hashes[0]);
-    for (unsigned i = 0; i < room; i++) {
+    uint64_t now_ms = rig_clock_ms();
+    for (unsigned i = 0; i < STATUS_SAID_MAX; i++) {
         if (said->hashes[i] == hash)
             return false;
     }
+    uint64_t oldest_ms = said->said_ms[said->next];
+    if (oldest_ms != 0 && now_ms - oldest_ms < SAYING_MS)
+        return false;
     said->hashes[said->next] = hash;
-    said->next = (said->next + 1) % room;
+    said->said_ms[said->next] = now_ms;
+    said->next = (said->next + 1) % STATUS_SAID_MAX;
     return true;
 }
 

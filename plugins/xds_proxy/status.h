@@ -18,9 +18,13 @@
 
 struct status_row;
 
-/* Things said once: the last few, by hash. */
+/* Things said once: the last few, by hash. Peers choose the texts, so there are not more than
+ * these in a minute; what is not said is counted all the same. */
+#define STATUS_SAID_MAX 16
+
 struct status_said {
-    uint64_t hashes[16];
+    uint64_t hashes[STATUS_SAID_MAX];
+    uint64_t said_ms[STATUS_SAID_MAX]; /* clock time; 0: never */
     unsigned next;
 };
 
@@ -40,7 +44,8 @@ void status_push(struct status *status, const struct scan *response, uint64_t by
  * Anybody in the pod can send requests, so what they name gets no row. */
 void status_reply(struct status *status, const struct scan *request);
 
-/* True the first time for these two texts (and again when much else was said in between). */
+/* True the first time for these two texts (and again when much else was said in between), unless
+ * too much has been said lately. */
 bool status_say(struct status *status, struct rig_slice what, struct rig_slice detail);
 
 /* Why there is no connection, one sentence; until there is one. */

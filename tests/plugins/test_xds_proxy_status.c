@@ -129,6 +129,24 @@ static void same_thing_is_said_once(void **state)
     status_deinit(&status);
 }
 
+static void peers_do_not_fill_the_log(void **state)
+{
+    (void)state;
+    struct status status = {0};
+    unsigned said = 0;
+    for (int i = 0; i < 1000; i++) {
+        char text[16];
+        snprintf(text, sizeof(text), "%d", i);
+        said += status_say(&status, RIG_SLICE("T"), rig_slice_text(text));
+    }
+    assert_int_equal(said, 16);
+    /* A minute later there is room again. */
+    for (int i = 0; i < STATUS_SAID_MAX; i++)
+        status.said.said_ms[i] -= 60000;
+    assert_true(status_say(&status, RIG_SLICE("T"), RIG_SLICE("later")));
+    status_deinit(&status);
+}
+
 static void failure_is_kept_until_recovery(void **state)
 {
     (void)state;
@@ -145,4 +163,5 @@ RIG_TEST_MAIN(cmocka_unit_test(push_replaces_what_was_known),
               cmocka_unit_test(only_requests_with_a_nonce_are_replies),
               cmocka_unit_test(types_are_bounded), cmocka_unit_test(replies_make_no_rows),
               cmocka_unit_test(same_thing_is_said_once),
+              cmocka_unit_test(peers_do_not_fill_the_log),
               cmocka_unit_test(failure_is_kept_until_recovery))
