@@ -23,8 +23,6 @@
 #define DEFAULT_STREAMS 100
 #define DEFAULT_HEADERS 65536
 #define DEFAULT_WAIT_MS 10000
-#define GOAWAY_TEXT_MAX 200
-#define HEADER_OVERHEAD 32 /* RFC 9113 6.5.2 */
 
 /* ---- memory of the thread ---- */
 
@@ -130,10 +128,9 @@ static void h2_end(struct rig_h2 *h2, int err)
 static void goaway_append(struct rig_h2 *h2)
 {
     struct rig_fault *fault = h2_fault_of(h2);
-    size_t len = strlen(fault->text);
     if (h2->is_peer_leaving)
-        snprintf(fault->text + len, sizeof(fault->text) - len, ", received prior goaway: %s",
-                 rig_buf_text(&h2->goaway_text));
+        rig_fault_set(fault, 0, "%s, received prior goaway: %s", fault->text,
+                      rig_buf_text(&h2->goaway_text));
 }
 
 static void h2_lose(struct rig_h2 *h2, int err)

@@ -766,6 +766,23 @@ static void broken_frame_gets_goaway(void **state)
     scene_deinit(&scene);
 }
 
+/* What a peer said is part of the reason, and a reason is one line. */
+static void goaway_text_stays_one_line(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_bare(&scene, true, (struct rig_h2_options){0});
+    hello(&scene, true);
+    frame(&scene, 7, 0, 0, RIG_SLICE("\0\0\0\0\0\0\0\0max\nage\x1b[2J"));
+    loop_until(&scene.loop, scene.server.has_goaway);
+    shutdown(scene.bare, SHUT_RDWR);
+    loop_until(&scene.loop, scene.server.closed_count == 1);
+    assert_string_equal(scene.server.why.text,
+                        "connection closed by the peer, received prior goaway: code: NO_ERROR, "
+                        "debug data: \"max age [2J\"");
+    scene_deinit(&scene);
+}
+
 static void header_block_over_the_limit_is_refused(void **state)
 {
     (void)state;
@@ -1036,7 +1053,7 @@ RIG_TEST_MAIN(
     cmocka_unit_test(silent_peer_has_no_settings), cmocka_unit_test(keepalive_finds_a_dead_peer),
     cmocka_unit_test(server_pings_without_streams),
     cmocka_unit_test(what_is_no_http2_ends_the_connection),
-    cmocka_unit_test(broken_frame_gets_goaway),
+    cmocka_unit_test(broken_frame_gets_goaway), cmocka_unit_test(goaway_text_stays_one_line),
     cmocka_unit_test(header_block_over_the_limit_is_refused),
     cmocka_unit_test(informational_headers_are_passed_over),
     cmocka_unit_test(floods_end_the_connection), cmocka_unit_test(rapid_resets_leave_nothing),
