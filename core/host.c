@@ -40,11 +40,6 @@ const struct rig_script_dirs *rig_host_scripts(const struct rig_host *host)
     return &host->scripts;
 }
 
-bool rig_host_is_ending(const struct rig_host *host)
-{
-    return host->phase >= HOST_DRAINING || host->has_exit_status;
-}
-
 void rig_host_hold(struct rig_host *host)
 {
     host->is_held = true;

@@ -56,8 +56,7 @@ void host_scripts(struct rig_host *host, const char *const *dirs, size_t site_co
 void host_failure_status(struct rig_host *host, int status);
 
 /* init, start, loop, stop, free. Returns the exit status: what rig_host_exit said, 0 after a
- * signal, the failure status after
- * a failed init or start (logged with the plugin's name). */
+ * signal, the failure status after a failed init or start (logged with the plugin's name). */
 int host_run(struct rig_host *host);
 
 /* As an incoming SIGTERM. */

@@ -89,9 +89,6 @@ uv_loop_t *rig_host_loop(struct rig_host *host);
  * The first caller decides. */
 void rig_host_exit(struct rig_host *host, int exit_status);
 
-/* True once SIGTERM or SIGINT came, or rig_host_exit was called. */
-bool rig_host_is_ending(const struct rig_host *host);
-
 /* Delays the end that a signal began: the program goes on (drained) until rig_host_exit, or
  * until a second signal. Call from `drain`. */
 void rig_host_hold(struct rig_host *host);
@@ -106,5 +103,5 @@ const struct rig_script_dirs *rig_host_scripts(const struct rig_host *host);
 /* Serves the routes of all plugins, and core's own GET /status, on this address ("[::]:15020"). */
 int rig_host_serve(struct rig_host *host, const char *address, struct rig_fault *why);
 
-/* Flags of the command line that named an option, one "FLAG: --name=\"value\"" each, are printed
- * by core after start-up; a plugin need not. */
+/* Every option that has a flag is logged by core at start-up, given or not, as one line
+ * FLAG: --name="value"; secrets are not, and a plugin need not. */
