@@ -33,7 +33,6 @@ struct bootstrap_config {
     const char *component_log_level;
     const char *override_file;
     const char *envoy_version;
-    const char *sds_socket;
     bool is_delta;
     bool is_envoy_disabled;
     bool propagates_exit_status;
@@ -134,7 +133,6 @@ static int config_file_write(struct bootstrap *bootstrap, struct rig_arena *aren
                                      .settings = &bootstrap->settings,
                                      .scripts = rig_host_scripts(bootstrap->host),
                                      .envoy_version = bootstrap->config->envoy_version,
-                                     .sds_socket = bootstrap->config->sds_socket,
                                      .is_delta = bootstrap->config->is_delta};
     int err = render_document(&request, arena, &document, why);
     return err < 0 ? err : render_file(document, bootstrap->config_file, why);
@@ -364,8 +362,6 @@ static const struct rig_option options[] = {
         "YAML or JSON file that Envoy merges over its bootstrap"),
     ROW(STRING, envoy_version, "envoyVersion", "1.29", NULL, NULL,
         "MAJOR.MINOR of the Envoy: flags it no longer knows are left out"),
-    ROW(STRING, sds_socket, "sdsSocket", "./var/run/secrets/workload-spiffe-uds/socket", NULL, NULL,
-        "Where Envoy asks for its certificate"),
     ROW(BOOL, is_delta, "delta", "false", "ISTIO_DELTA_XDS", NULL,
         "Envoy speaks the delta variant of xDS"),
     ROW(BOOL, is_envoy_disabled, "disableEnvoy", "false", "DISABLE_ENVOY", NULL,

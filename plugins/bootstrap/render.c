@@ -204,8 +204,8 @@ static int ctx_make(const struct render_request *request, struct rig_arena *aren
         return err;
     rig_doc_set(arena, ctx, "node", node_doc(arena, workload));
     set_text(arena, ctx, "xds_type", request->is_delta ? "DELTA_GRPC" : "GRPC");
-    set_text(arena, ctx, "sds_socket", request->sds_socket);
-    set_text(arena, ctx, "xds_socket", render_path(arena, request->settings->config_path, "XDS"));
+    set_text(arena, ctx, "sds_socket", workload->sds_socket);
+    set_text(arena, ctx, "xds_socket", workload->xds_socket);
     set_family(arena, ctx, workload);
     set_ports(arena, ctx, request);
     set_zipkin(arena, ctx, workload->proxy_config);

@@ -16,7 +16,6 @@ struct render_request {
     const struct proxy_settings *settings; /* of workload->proxy_config */
     const struct rig_script_dirs *scripts;
     const char *envoy_version; /* "1.29" */
-    const char *sds_socket;
     bool is_delta;
 };
 

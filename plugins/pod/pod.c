@@ -165,6 +165,10 @@ static int workload_fill(struct pod *pod, struct rig_arena *scratch, struct rig_
         return err;
 
     out->xds_headers = headers;
+    out->xds_socket = config->xds_socket[0] != '\0'
+                          ? config->xds_socket
+                          : rig_arena_printf(&pod->arena, "%s/XDS", settings.config_path);
+    out->sds_socket = config->sds_socket;
     out->pod_name = config->pod_name;
     out->pod_namespace = config->pod_namespace;
     out->service_account = config->service_account;
@@ -292,6 +296,10 @@ static const struct rig_option options[] = {
         "Which token is sent: third-party-jwt or first-party-jwt"),
     ROW(STRING, trust_domain, "trustDomain", "cluster.local", "TRUST_DOMAIN", NULL,
         "Trust domain of the SPIFFE id"),
+    ROW(STRING, xds_socket, "xdsSocket", "", NULL, NULL,
+        "Unix socket where the proxy asks for configuration; empty: XDS in configPath"),
+    ROW(STRING, sds_socket, "sdsSocket", "./var/run/secrets/workload-spiffe-uds/socket", NULL, NULL,
+        "Unix socket where the proxy asks for its certificate"),
     ROW_IN(UINT, envoy_status_port, "envoyStatusPort", "15021", 1, 65535, "ENVOY_STATUS_PORT", NULL,
            "Port of Envoy's health listener"),
     ROW_IN(UINT, envoy_prometheus_port, "envoyPrometheusPort", "15090", 1, 65535,

@@ -30,6 +30,8 @@ struct pod_config {
     const char *istiod_san;
     const char *jwt_policy;
     const char *trust_domain;
+    const char *xds_socket;
+    const char *sds_socket;
     uint64_t concurrency;
     uint64_t cpu_limit;
     uint64_t sts_port;

@@ -7,6 +7,7 @@
 #include "core/plugin.h"
 #include "core/stream.h"
 #include "plugins/services/secret_source.h"
+#include "plugins/services/workload.h"
 
 #include "secret_service.h"
 
@@ -14,7 +15,6 @@
 #define SOCKET_MODE 0666u /* as Istio: the proxy may run as another user */
 
 struct sds_config {
-    const char *socket_path;
     uint64_t wait_ms;
 };
 
@@ -58,9 +58,12 @@ static int sds_init(struct rig_host *host, const void *config, void **self, stru
                              "no plugin offers \"%s\": name one in the role, as workload_certs",
                              SECRET_SOURCE_SERVICE);
     }
-    size_t len = sizeof("unix:") + strlen(options->socket_path);
+    rig_require(rig_service_provider(host, WORKLOAD_SERVICE, 0, &provider) == 0);
+    const char *path =
+        ((const struct workload_v1 *)provider.functions)->get(provider.self)->sds_socket;
+    size_t len = sizeof("unix:") + strlen(path);
     sds->address = rig_alloc(len);
-    snprintf(sds->address, len, "unix:%s", options->socket_path);
+    snprintf(sds->address, len, "unix:%s", path);
     sds->options = (struct secret_service_options){
         .loop = rig_host_loop(host),
         .address = sds->address,
@@ -114,15 +117,13 @@ static void sds_status(void *self, struct rig_arena *arena, struct rig_doc *out)
 }
 
 static const struct rig_option options[] = {
-    RIG_OPT(STRING, struct sds_config, socket_path, "socket",
-            "./var/run/secrets/workload-spiffe-uds/socket", NULL, NULL,
-            "Unix socket where the proxy asks for secrets"),
     RIG_OPT_IN(DURATION_MS, struct sds_config, wait_ms, "wait", "10s", 0, 600000, NULL, NULL,
                "How long a request waits for a secret that is being made"),
     {0},
 };
 
 static const struct rig_need needs[] = {
+    {WORKLOAD_SERVICE, WORKLOAD_VERSION, RIG_NEED_ONE},
     {SECRET_SOURCE_SERVICE, SECRET_SOURCE_VERSION, RIG_NEED_EACH},
     {0},
 };

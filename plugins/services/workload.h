@@ -32,6 +32,8 @@ struct workload {
     const char *spiffe_id;       /* spiffe://TD/ns/NS/sa/SA */
     const char *cluster_id;      /* ISTIO_META_CLUSTER_ID, "" when unset; sent as clusterid */
     const char *const *ip_addresses; /* INSTANCE_IP first; NULL-terminated */
+    const char *xds_socket; /* Unix socket paths where Envoy asks: its bootstrap names them, */
+    const char *sds_socket; /* and who serves there binds them */
     struct workload_peer discovery;
     struct workload_peer ca;
     const struct rig_doc *proxy_config; /* effective ProxyConfig, proto-JSON camelCase, whole */

@@ -20,8 +20,6 @@
 #define RETRY_MAX_MS   5000
 
 static const struct rig_option options[] = {
-    RIG_OPT(STRING, struct xds_proxy_config, socket, "socket", NULL, NULL, NULL,
-            "Where Envoy asks for configuration; XDS in ProxyConfig.configPath when unset"),
     RIG_OPT_IN(DURATION_MS, struct xds_proxy_config, connect_timeout_ms, "connectTimeout", "10s",
                10, 600000, NULL, NULL,
                "From the first look-up of the control plane's name to its SETTINGS frame"),
@@ -70,15 +68,7 @@ static int xds_proxy_init(struct rig_host *host, const void *config, void **self
 static int xds_proxy_start(void *self, struct rig_fault *why)
 {
     struct xds_proxy *proxy = self;
-    struct rig_buf path = {0};
-    if (proxy->config->socket != NULL)
-        rig_buf_append_text(&path, proxy->config->socket);
-    else
-        rig_buf_printf(
-            &path, "%s/XDS",
-            rig_doc_get_text(proxy->workload->proxy_config, "configPath", "./etc/istio/proxy"));
-    int err = downstream_listen(proxy, rig_buf_text(&path), why);
-    rig_buf_deinit(&path);
+    int err = downstream_listen(proxy, proxy->workload->xds_socket, why);
     if (err < 0)
         return err;
     rig_host_mark(proxy->host, "xds socket served");

@@ -21,7 +21,6 @@ struct rig_grpc_server;
 struct rig_tls;
 
 struct xds_proxy_config {
-    const char *socket;
     uint64_t connect_timeout_ms;
     uint64_t keepalive_ms;
     uint64_t keepalive_timeout_ms;

@@ -152,6 +152,19 @@ def test_long_socket_path_is_refused_by_name(new_agent, authority):
     assert "107" in agent.log()
 
 
+def test_moved_sockets_are_found_by_envoy(new_agent, mesh):
+    """One option moves a socket for its server and for Envoy's bootstrap: Envoy gets all types and
+    its certificate there."""
+    mesh.control_plane.set(CDS, [resources.app_cluster("app", free_port())])
+    mesh.control_plane.set(LDS, [resources.inbound_listener(free_port(), "app")])
+    agent = new_agent(mesh.address, mesh.root_pem, env={"OUTRIGGER_POD_XDS_SOCKET": "./run/xds",
+                                                        "OUTRIGGER_POD_SDS_SOCKET": "./run/sds"})
+    agent.start().wait_ready()
+    agent.admin.wait_certificate()
+    assert not os.path.exists(agent.xds_socket) and not os.path.exists(agent.sds_socket)
+    agent.stop(expect=0)
+
+
 def test_drain_closes_inbound_listeners_only(new_agent, mesh):
     ports = {core.INBOUND: free_port(), core.OUTBOUND: free_port()}
     listeners = []

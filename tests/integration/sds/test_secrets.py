@@ -290,6 +290,6 @@ def test_living_server_keeps_its_socket(ca, new_secrets_agent):
 
 
 def test_socket_path_that_is_too_long_is_named(new_secrets_agent):
-    agent = new_secrets_agent(env={"OUTRIGGER_SDS_SOCKET": "/tmp/" + "x" * 103})
+    agent = new_secrets_agent(env={"OUTRIGGER_POD_SDS_SOCKET": "/tmp/" + "x" * 103})
     assert agent.start().wait_exit() == 1
     assert "108 octets" in agent.log() and "x" * 103 in agent.log()
