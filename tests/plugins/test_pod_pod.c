@@ -40,6 +40,8 @@ static const struct pod_config injected = {
     .istiod_san = "",
     .jwt_policy = "third-party-jwt",
     .trust_domain = "prod.example",
+    .xds_socket = "",
+    .sds_socket = "/run/secrets",
     .envoy_status_port = 15021,
     .envoy_prometheus_port = 15090,
 };
@@ -101,6 +103,8 @@ static void workload_is_complete(void **state)
     assert_string_equal(w->pod_namespace, "shop");
     assert_string_equal(w->service_account, "cart");
     assert_string_equal(w->trust_domain, "prod.example");
+    assert_string_equal(w->xds_socket, "./etc/istio/proxy/XDS"); /* below configPath */
+    assert_string_equal(w->sds_socket, "/run/secrets");
     assert_string_equal(w->spiffe_id, "spiffe://prod.example/ns/shop/sa/cart");
     assert_string_equal(w->cluster_id, "Kubernetes");
     assert_string_equal(w->ip_addresses[0], "192.0.2.7");
