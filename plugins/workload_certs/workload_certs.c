@@ -341,7 +341,9 @@ static int certs_start(void *self, struct rig_fault *why)
                      certs->workload->spiffe_id);
     uv_timer_init(certs->issue.loop, &certs->timer);
     certs->timer.data = certs;
-    certs_ask(certs);
+    /* From the loop: an RSA key takes a core for a while, which the sockets and the proxy's start,
+     * still to come, have more use for. */
+    certs_wait(certs, CERTS_RETRYING, 0);
     return 0;
 }
 
