@@ -16,7 +16,9 @@ from harness.load import RELEASE_BINARY
 from harness.ports import free_port
 
 SOAK_S = float(os.environ.get("RIG_SOAK_S", "30"))
-SLACK_KB = 256
+# The C library keeps up to its trim threshold (256 KB) and what lies below a block in use.
+SLACK_KB = 512
+MOST_KB = 3 * 1024
 
 
 def descriptors(pid):
@@ -69,7 +71,7 @@ def test_nothing_grows(is_delta, authority, server_tls, serving, new_agent, clos
     print(f"{rounds} rounds, {ca.successes()} certificates, {cable.accepted} connections; "
           f"private dirty {first} kB at first, {last} kB at last")
     assert rounds >= 3 and ca.successes() >= 2
-    assert last - first <= SLACK_KB
+    assert last - first <= SLACK_KB and last <= MOST_KB
     agent.wait_for(lambda: descriptors(agent.pid) <= open_now + 4,
                    what="no more descriptors than before")
     agent.stop()
